@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GYRE_COMM_H
+#define GYRE_COMM_H
+/*
+ * Communicators: ordered groups of ranks.  All ranks of a communicator call its collectives in
+ * the same order.  After a failure in flight a communicator stays failed: every later call on it
+ * returns the same error, and gyre_comm_status says why.
+ */
+#include <gyre/types.h>
+
+#pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* This process's rank in comm, and the number of ranks.  MT-Safe. */
+int gyre_comm_rank(const struct gyre_comm *comm);
+int gyre_comm_size(const struct gyre_comm *comm);
+
+/*
+ * Collective, blocking.  Ranks that give the same color >= 0 come into one new communicator,
+ * ordered by (key, rank in comm); color -1 gives *newp = NULL.  The new communicator is the
+ * caller's; free it by gyre_comm_destroy.  MT-Safe.  Errors: -EINVAL, -ENOMEM, the failure of comm.
+ */
+int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp);
+
+/* Local; no operation may be active on comm.  NULL is fine; the world is left to its context. */
+void gyre_comm_destroy(struct gyre_comm *comm);
+
+/*
+ * 0 while comm works, else its sticky -errno; the cause as text (ranks, calls, system message)
+ * goes to buf, at most len bytes with the final 0.  Never blocks.  MT-Safe.
+ */
+int gyre_comm_status(const struct gyre_comm *comm, char *buf, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+#pragma GCC visibility pop
+#endif

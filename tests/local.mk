@@ -1,0 +1,12 @@
+# Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
+# Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
+# TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
+TEST_LIMITS =
+EXTRA_DIST += %D%/run-test.sh
+
+unit_tests =
+
+if HAVE_CMOCKA
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
+endif

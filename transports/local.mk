@@ -1,0 +1,1 @@
+# One directory per back end: libgy_la_SOURCES += %D%/tcp/lane.c
