@@ -4,7 +4,8 @@
 TEST_LIMITS =
 EXTRA_DIST += %D%/run-test.sh
 
-unit_tests =
+unit_tests = \
+	%D%/unit/test_base
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
