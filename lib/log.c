@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 #include "lib/log.h"
 
@@ -45,7 +46,7 @@ static gy_cold int log_level_from_environment(void)
 	size_t i;
 
 	for (i = 0; text && i < GY_ARRAY_SIZE(log_names); i++) {
-		if (strcmp(text, log_names[i]) == 0)
+		if (strcasecmp(text, log_names[i]) == 0)
 			level = (int)i;
 	}
 	if (!atomic_compare_exchange_strong_explicit(&log_level, &unset, level,

@@ -5,7 +5,8 @@ TEST_LIMITS =
 EXTRA_DIST += %D%/run-test.sh
 
 unit_tests = \
-	%D%/unit/test_base
+	%D%/unit/test_base \
+	%D%/unit/test_config
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * config.c - the table of settings, and how they are read.
+ * A default is written as a user would write it and goes through the same parser, so that the table is
+ * all there is.  Locking: none; the table is const.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+#include "lib/config.h"
+#include "lib/config_value.h"
+#include "lib/log.h"
+
+#define CONFIG_PREFIX "GYRE_"
+#define CONFIG_DAY_MS (24 * 3600 * 1000)
+
+static const char *const config_transports[] = { "auto", "shm", "tcp", "sim", NULL };
+static const char *const config_progresses[] = { "thread", "manual", NULL };
+static const char *const config_autos[] = { "auto", "on", "off", NULL };
+static const char *const config_levels[] = { "error", "warn", "info", "debug", NULL };
+
+/* Offset of a field, and a warning when the field is not of the type that its kind writes. */
+#define CONFIG_FIELD(field, type) \
+	(offsetof(struct gy_config, field) + \
+	 0 * sizeof(&((struct gy_config *)0)->field == (type *)0))
+
+#define CONFIG_BOOL(field, def_, doc_, flags_) \
+	{ .name = #field, .kind = GY_CONFIG_KIND_BOOL, .offset = CONFIG_FIELD(field, bool), \
+	  .def = def_, .max = 1, .doc = doc_, .flags = flags_ }
+#define CONFIG_INT(field, def_, min_, max_, doc_, flags_) \
+	{ .name = #field, .kind = GY_CONFIG_KIND_INT, .offset = CONFIG_FIELD(field, int), \
+	  .def = def_, .min = min_, .max = max_, .doc = doc_, .flags = flags_ }
+#define CONFIG_SIZE(field, def_, min_, max_, doc_, flags_) \
+	{ .name = #field, .kind = GY_CONFIG_KIND_SIZE, .offset = CONFIG_FIELD(field, size_t), \
+	  .def = def_, .min = min_, .max = max_, .doc = doc_, .flags = flags_ }
+#define CONFIG_ENUM(field, def_, words_, doc_, flags_) \
+	{ .name = #field, .kind = GY_CONFIG_KIND_ENUM, .offset = CONFIG_FIELD(field, int), \
+	  .def = def_, .words = words_, .doc = doc_, .flags = flags_ }
+#define CONFIG_STRING(field, def_, doc_, flags_) \
+	{ .name = #field, .kind = GY_CONFIG_KIND_STRING, .offset = offsetof(struct gy_config, field), \
+	  .max = sizeof(((struct gy_config *)0)->field) - 1, .def = def_, .doc = doc_, \
+	  .flags = flags_ }
+
+static const struct gy_config_entry config_table[] = {
+	CONFIG_INT(rank, "-1", -1, INT_MAX, "this process's rank; -1: not given", 0),
+	CONFIG_INT(size, "-1", -1, INT_MAX, "number of ranks of the job; -1: not given", 0),
+	CONFIG_STRING(root, "", "host:port where the ranks of the job meet", 0),
+	CONFIG_STRING(job_key, "", "128-bit key of the job, 32 hex digits", GY_CONFIG_SECRET),
+	CONFIG_ENUM(transport, "auto", config_transports,
+		    "transports that may be used; auto: shm on a node, else tcp", 0),
+	CONFIG_ENUM(progress, "thread", config_progresses,
+		    "who moves data while no call does: a library thread, or nobody", 0),
+	CONFIG_INT(boot_timeout_ms, "60000", 1, INT_MAX, "time for all ranks to join", 0),
+	CONFIG_INT(stall_timeout_ms, "600000", 0, INT_MAX,
+		   "a live rank that is this late is an error; 0: never", 0),
+	CONFIG_INT(late_warn_ms, "10000", 0, INT_MAX,
+		   "log who waits for whom after this time; 0: never", 0),
+	CONFIG_INT(host_timeout_ms, "10000", 100, CONFIG_DAY_MS,
+		   "a host that is silent this long has vanished", 0),
+	CONFIG_INT(spin_us, "-1", -1, 1000000,
+		   "how long a wait spins before it sleeps; -1: automatic", 0),
+	CONFIG_SIZE(eager_bytes, "4k", 0, 64 << 10,
+		    "what a message may send before it is asked for", GY_CONFIG_WIRE),
+	CONFIG_SIZE(grain_bytes, "0", 0, 1 << 30, "unit of pipelining; 0: automatic", GY_CONFIG_WIRE),
+	CONFIG_SIZE(pool_bytes, "16m", 1 << 20, 1LL << 40, "memory for slots, per rank", 0),
+	CONFIG_INT(tcp_streams, "2", 1, 16, "bulk TCP connections for each peer", GY_CONFIG_WIRE),
+	CONFIG_STRING(tcp_interfaces, "",
+		      "interfaces or networks (10.0.0.0/8) to use, ^ before the list: not to use; "
+		      "empty: all that are up", 0),
+	CONFIG_ENUM(cma, "auto", config_autos,
+		    "read memory of ranks on the node by process_vm_readv; auto: if it works", 0),
+	CONFIG_BOOL(mapped, "1", "ranks on the node map each other's gyre_mem_alloc memory", 0),
+	CONFIG_STRING(algorithm, "", "override, such as allreduce=ring,broadcast=tree", GY_CONFIG_WIRE),
+	CONFIG_BOOL(reproducible, "0", "same bits whatever the algorithm, grain and timing",
+		    GY_CONFIG_WIRE),
+	CONFIG_ENUM(log, "warn", config_levels, "messages up to this level go to stderr", 0),
+};
+
+_Static_assert(GY_ARRAY_SIZE(config_table) <= GY_CONFIG_MAX_SETTINGS,
+	       "GY_CONFIG_MAX_SETTINGS is too small");
+
+const struct gy_config_entry *gy_config_entry(size_t i)
+{
+	return i < GY_ARRAY_SIZE(config_table) ? &config_table[i] : NULL;
+}
+
+static void *config_field(struct gy_config *cfg, const struct gy_config_entry *e)
+{
+	return (char *)cfg + e->offset;
+}
+
+/* Entry of a name in any case, or NULL. */
+static const struct gy_config_entry *config_find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < GY_ARRAY_SIZE(config_table); i++) {
+		if (strcasecmp(name, config_table[i].name) == 0)
+			return &config_table[i];
+	}
+	return NULL;
+}
+
+void gy_config_init(struct gy_config *cfg)
+{
+	size_t i;
+	int err;
+
+	memset(cfg, 0, sizeof(*cfg));
+	for (i = 0; i < GY_ARRAY_SIZE(config_table); i++) {
+		err = gy_config_parse(&config_table[i], config_table[i].def,
+				      config_field(cfg, &config_table[i]));
+		gy_assert(err == 0);
+		(void)err;
+	}
+}
+
+static int config_set_entry(struct gy_config *cfg, const struct gy_config_entry *e,
+			    const char *value, enum gy_config_source source, const char *where)
+{
+	char allowed[128];
+	int err;
+
+	err = gy_config_parse(e, value, config_field(cfg, e));
+	if (err) {
+		gy_config_allowed(e, allowed, sizeof(allowed));
+		gy_err("%s = \"%s\" is not valid for %s: allowed is %s", where,
+		       e->flags & GY_CONFIG_SECRET ? "..." : value, e->name, allowed);
+		return err;
+	}
+	cfg->source[e - config_table] = (unsigned char)source;
+	return 0;
+}
+
+int gy_config_set(struct gy_config *cfg, const char *name, const char *value,
+		  enum gy_config_source source, const char *where)
+{
+	const struct gy_config_entry *e = config_find(name);
+
+	if (!e) {
+		gy_err("%s: there is no setting %s", where, name);
+		return -EINVAL;
+	}
+	return config_set_entry(cfg, e, value, source, where);
+}
+
+/* prefix and name make up what the user wrote; the message suggests the nearest that exists. */
+static gy_cold void config_warn_unknown(const char *where, const char *prefix, const char *name)
+{
+	size_t i, distance, best = SIZE_MAX;
+	char near[GY_CONFIG_NAME_MAX + 1] = "";
+
+	for (i = 0; i < GY_ARRAY_SIZE(config_table); i++) {
+		distance = gy_config_distance(name, config_table[i].name);
+		if (distance < best) {
+			best = distance;
+			snprintf(near, sizeof(near), "%s", config_table[i].name);
+		}
+	}
+	for (i = 0; *prefix && near[i]; i++)
+		near[i] = (char)toupper((unsigned char)near[i]);
+	if (best <= 3)
+		gy_warn("%s: unknown setting %s%s; did you mean %s%s?", where, prefix, name, prefix,
+			near);
+	else
+		gy_warn("%s: unknown setting %s%s; gyre-env(7) lists all", where, prefix, name);
+}
+
+/* Cuts blanks at both ends; returns the new start. */
+static char *config_trim(char *s)
+{
+	char *end;
+
+	while (isspace((unsigned char)*s))
+		s++;
+	end = s + strlen(s);
+	while (end > s && isspace((unsigned char)end[-1]))
+		end--;
+	*end = 0;
+	return s;
+}
+
+/* "key = value", "# comment" or nothing.  Returns 0 or -EINVAL, logged. */
+static int config_line(struct gy_config *cfg, char *line, const char *where)
+{
+	const struct gy_config_entry *e;
+	char *key = config_trim(line), *value;
+
+	if (*key == 0 || *key == '#')
+		return 0;
+	value = strchr(key, '=');
+	if (!value) {
+		gy_err("%s: expected key = value, found \"%s\"", where, key);
+		return -EINVAL;
+	}
+	*value++ = 0;
+	key = config_trim(key);
+	e = config_find(key);
+	if (!e) {
+		config_warn_unknown(where, "", key);
+		return 0;
+	}
+	return config_set_entry(cfg, e, config_trim(value), GY_CONFIG_FILE, where);
+}
+
+static int config_load_file(struct gy_config *cfg, const char *path)
+{
+	char line[1024], where[300];
+	FILE *file = fopen(path, "re");
+	int err = 0, number = 0;
+
+	if (!file) {
+		err = -errno;
+		gy_err("GYRE_CONFIG: cannot open %s: %s", path, strerrordesc_np(-err));
+		return err;
+	}
+	while (!err && fgets(line, sizeof(line), file)) {
+		snprintf(where, sizeof(where), "%s:%d", path, ++number);
+		if (strlen(line) == sizeof(line) - 1 && line[sizeof(line) - 2] != '\n') {
+			gy_err("%s: line is longer than %zu bytes", where, sizeof(line) - 2);
+			err = -EINVAL;
+		} else {
+			err = config_line(cfg, line, where);
+		}
+	}
+	if (!err && ferror(file)) {
+		err = -EIO;
+		gy_err("GYRE_CONFIG: cannot read %s", path);
+	}
+	fclose(file);
+	return err;
+}
+
+/* variable is "GYRE_NAME=value"; others are no concern of ours. */
+static int config_load_variable(struct gy_config *cfg, const char *variable)
+{
+	const char *equals = strchr(variable, '=');
+	const struct gy_config_entry *e;
+	char where[GY_CONFIG_NAME_MAX + sizeof(CONFIG_PREFIX)];
+
+	if (strncmp(variable, CONFIG_PREFIX, strlen(CONFIG_PREFIX)) != 0 || !equals)
+		return 0;
+	if (strncmp(variable, "GYRE_CONFIG=", strlen("GYRE_CONFIG=")) == 0)
+		return 0;
+	snprintf(where, sizeof(where), "%.*s", (int)gy_min((size_t)(equals - variable), sizeof(where)),
+		 variable);
+	e = config_find(where + strlen(CONFIG_PREFIX));
+	if (!e) {
+		config_warn_unknown("environment", CONFIG_PREFIX, where + strlen(CONFIG_PREFIX));
+		return 0;
+	}
+	return config_set_entry(cfg, e, equals + 1, GY_CONFIG_ENVIRONMENT, where);
+}
+
+int gy_config_load(struct gy_config *cfg)
+{
+	const char *path = getenv("GYRE_CONFIG");
+	char **variable;
+	int err;
+
+	gy_config_init(cfg);
+	err = path && *path ? config_load_file(cfg, path) : 0;
+	for (variable = environ; !err && variable && *variable; variable++)
+		err = config_load_variable(cfg, *variable);
+	if (err)
+		return err;
+	gy_log_set_level((enum gy_log_level)cfg->log);
+	return 0;
+}
+
+void gy_config_value(const struct gy_config *cfg, size_t i, char *buf, size_t len)
+{
+	const struct gy_config_entry *e = &config_table[i];
+
+	gy_config_format(e, (const char *)cfg + e->offset, buf, len);
+}
+
+const char *gy_config_source_name(const struct gy_config *cfg, size_t i)
+{
+	static const char *const names[] = { "default", "file", "environment" };
+
+	return names[cfg->source[i]];
+}
