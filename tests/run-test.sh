@@ -17,9 +17,9 @@ if [ "${GY_TEST_LONG:-0}" != 0 ]; then
 fi
 limit=$((limit * ${GY_TEST_SLOWDOWN:-1}))
 
-ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:$ASAN_OPTIONS
+ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:$ASAN_OPTIONS
 UBSAN_OPTIONS=print_stacktrace=1:$UBSAN_OPTIONS
-TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:$TSAN_OPTIONS
+TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1:second_deadlock_stack=1:$TSAN_OPTIONS
 export ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 
 case $1 in
