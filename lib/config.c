@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * config.c - the table of settings, and how they are read.
- * A default is written as a user would write it and goes through the same parser, so that the table is
- * all there is.  Locking: none; the table is const.
+ * A default is written as a user would write it and goes through the same parser, so that the
+ * table is all there is.  Locking: none; the table is const.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -44,7 +44,8 @@ static const char *const config_levels[] = { "error", "warn", "info", "debug", N
 	{ .name = #field, .kind = GY_CONFIG_KIND_ENUM, .offset = CONFIG_FIELD(field, int), \
 	  .def = def_, .words = words_, .doc = doc_, .flags = flags_ }
 #define CONFIG_STRING(field, def_, doc_, flags_) \
-	{ .name = #field, .kind = GY_CONFIG_KIND_STRING, .offset = offsetof(struct gy_config, field), \
+	{ .name = #field, .kind = GY_CONFIG_KIND_STRING, \
+	  .offset = offsetof(struct gy_config, field), \
 	  .max = sizeof(((struct gy_config *)0)->field) - 1, .def = def_, .doc = doc_, \
 	  .flags = flags_ }
 
@@ -68,16 +69,17 @@ static const struct gy_config_entry config_table[] = {
 		   "how long a wait spins before it sleeps; -1: automatic", 0),
 	CONFIG_SIZE(eager_bytes, "4k", 0, 64 << 10,
 		    "what a message may send before it is asked for", GY_CONFIG_WIRE),
-	CONFIG_SIZE(grain_bytes, "0", 0, 1 << 30, "unit of pipelining; 0: automatic", GY_CONFIG_WIRE),
+	CONFIG_SIZE(grain_bytes, "0", 0, 1 << 30,
+		    "unit of pipelining; 0: automatic", GY_CONFIG_WIRE),
 	CONFIG_SIZE(pool_bytes, "16m", 1 << 20, 1LL << 40, "memory for slots, per rank", 0),
 	CONFIG_INT(tcp_streams, "2", 1, 16, "bulk TCP connections for each peer", GY_CONFIG_WIRE),
 	CONFIG_STRING(tcp_interfaces, "",
-		      "interfaces or networks (10.0.0.0/8) to use, ^ before the list: not to use; "
-		      "empty: all that are up", 0),
+		      "interfaces or networks (10.0.0.0/8) to use; after ^: not to use", 0),
 	CONFIG_ENUM(cma, "auto", config_autos,
 		    "read memory of ranks on the node by process_vm_readv; auto: if it works", 0),
 	CONFIG_BOOL(mapped, "1", "ranks on the node map each other's gyre_mem_alloc memory", 0),
-	CONFIG_STRING(algorithm, "", "override, such as allreduce=ring,broadcast=tree", GY_CONFIG_WIRE),
+	CONFIG_STRING(algorithm, "",
+		      "override, such as allreduce=ring,broadcast=tree", GY_CONFIG_WIRE),
 	CONFIG_BOOL(reproducible, "0", "same bits whatever the algorithm, grain and timing",
 		    GY_CONFIG_WIRE),
 	CONFIG_ENUM(log, "warn", config_levels, "messages up to this level go to stderr", 0),
@@ -249,8 +251,8 @@ static int config_load_variable(struct gy_config *cfg, const char *variable)
 		return 0;
 	if (strncmp(variable, "GYRE_CONFIG=", strlen("GYRE_CONFIG=")) == 0)
 		return 0;
-	snprintf(where, sizeof(where), "%.*s", (int)gy_min((size_t)(equals - variable), sizeof(where)),
-		 variable);
+	snprintf(where, sizeof(where), "%.*s",
+		 (int)gy_min((size_t)(equals - variable), sizeof(where)), variable);
 	e = config_find(where + strlen(CONFIG_PREFIX));
 	if (!e) {
 		config_warn_unknown("environment", CONFIG_PREFIX, where + strlen(CONFIG_PREFIX));

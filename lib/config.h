@@ -59,7 +59,8 @@ struct gy_config {
 	char algorithm[512];
 	bool reproducible;
 	int log;		/* enum gy_log_level */
-	unsigned char source[GY_CONFIG_MAX_SETTINGS];	/* enum gy_config_source, by table position */
+	/* enum gy_config_source, by position in the table */
+	unsigned char source[GY_CONFIG_MAX_SETTINGS];
 };
 
 enum gy_config_kind {
@@ -88,14 +89,14 @@ struct gy_config_entry {
 void gy_config_init(struct gy_config *cfg);
 
 /*
- * Defaults, file, environment; a setting of log takes effect (log.h).  0, or -EINVAL for a bad value
- * or line (logged with the name, the value and what is allowed), or -errno for a file that cannot be
- * read; *cfg is then not to be used.  An unknown name is only warned of.  Reads the environment: not
- * while another thread changes it.
+ * Defaults, file, environment; the setting of log takes effect (log.h).  0, or -EINVAL for a bad
+ * value or line (logged with the name, the value and what is allowed), or -errno for a file that
+ * cannot be read; *cfg is then not to be used.  An unknown name is only warned of.  Reads the
+ * environment: not while another thread changes it.
  */
 int gy_config_load(struct gy_config *cfg);
 
-/* Sets one setting from text; where ("GYRE_RANK", "file:3") is what messages call it.  0 or -EINVAL. */
+/* One setting from text; where ("GYRE_RANK", "file:3") is what messages call it.  0 or -EINVAL. */
 int gy_config_set(struct gy_config *cfg, const char *name, const char *value,
 		  enum gy_config_source source, const char *where);
 

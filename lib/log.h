@@ -27,7 +27,7 @@ gy_cold void gy_log(enum gy_log_level level, const char *fmt, ...)
 #define gy_info(...) gy_log(GY_LOG_INFO, __VA_ARGS__)
 #define gy_dbg(...) gy_log(GY_LOG_DEBUG, __VA_ARGS__)
 
-/* Lines above this level are dropped.  Until it is set: GYRE_LOG from the environment, else warn. */
+/* Drops lines above this level.  Until it is set: GYRE_LOG from the environment, else warn. */
 gy_cold void gy_log_set_level(enum gy_log_level level);
 
 /* The rank in the prefix, for the whole process; -1 (as at start): none. */

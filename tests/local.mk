@@ -2,7 +2,17 @@
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
 TEST_LIMITS =
-EXTRA_DIST += %D%/run-test.sh
+
+EXTRA_DIST += \
+	%D%/check-cppcheck.sh \
+	%D%/check-format.sh \
+	%D%/check-headers.sh \
+	%D%/check-install.sh \
+	%D%/check-layers.sh \
+	%D%/check-man.sh \
+	%D%/check-shell.sh \
+	%D%/check-symbols.sh \
+	%D%/run-test.sh
 
 unit_tests = \
 	%D%/unit/test_base \
