@@ -14,3 +14,16 @@ libgy_la_SOURCES += \
 	%D%/log.h \
 	%D%/types.c \
 	%D%/util.h
+
+# Plans and algorithms.
+libgy_la_SOURCES += \
+	%D%/coll.c \
+	%D%/coll.h \
+	%D%/plan.h \
+	%D%/plan_build.c \
+	%D%/plan_deps.c \
+	%D%/plan_moves.c \
+	%D%/plan_priv.h \
+	%D%/plan_text.c \
+	%D%/registry.c \
+	%D%/registry.h

@@ -16,9 +16,18 @@ EXTRA_DIST += \
 
 unit_tests = \
 	%D%/unit/test_base \
-	%D%/unit/test_config
+	%D%/unit/test_config \
+	%D%/unit/test_planners
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
+
+%C%_unit_test_planners_SOURCES = \
+	%D%/unit/plan_check.c \
+	%D%/unit/plan_check.h \
+	%D%/unit/plan_layout.c \
+	%D%/unit/plan_sim.c \
+	%D%/unit/plan_sim.h \
+	%D%/unit/test_planners.c

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The checker: sets of plans, and judgement of results; see plan_check.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/unit/plan_sim.h"
+
+#define SIM_CHUNK (1u << 20)
+
+struct sim_arena {
+	struct sim_arena *next;
+	size_t used, size;
+	_Alignas(16) char mem[];
+};
+
+void *sim_alloc(struct sim *s, size_t n, size_t size)
+{
+	const size_t want = (n * size + 15) & ~(size_t)15;
+	struct sim_arena *a = s->arena;
+	void *ptr;
+
+	if (!a || a->size - a->used < want) {
+		const size_t room = want > SIM_CHUNK ? want : SIM_CHUNK;
+
+		a = calloc(1, sizeof(*a) + room);
+		if (!a)
+			abort();
+		a->size = room;
+		a->next = s->arena;
+		s->arena = a;
+	}
+	ptr = a->mem + a->used;
+	a->used += want;
+	return ptr;
+}
+
+static void check_free(struct sim *s)
+{
+	while (s->arena) {
+		struct sim_arena *a = s->arena;
+
+		s->arena = a->next;
+		free(a);
+	}
+}
+
+void sim_fail(struct sim *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->why[0])
+		return;
+	va_start(ap, fmt);
+	vsnprintf(s->why, sizeof(s->why), fmt, ap);
+	va_end(ap);
+}
+
+uint64_t sim_mix(uint64_t a, uint64_t b)
+{
+	uint64_t x = a * 0x9e3779b97f4a7c15u + (b ^ 0x632be59bd9b4e019u);
+
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+	return x ^ (x >> 31);
+}
+
+uint64_t plan_random(uint64_t *state)
+{
+	return sim_mix(++*state, 0);
+}
+
+int plan_set_init(struct plan_set *set, const struct gy_coll_algo *algo, int nranks, int root,
+		  bool in_place)
+{
+	int r, err = 0;
+
+	*set = (struct plan_set){
+		.algo = algo, .nranks = nranks, .root = root, .in_place = in_place,
+	};
+	set->plans = calloc(nranks, sizeof(*set->plans));
+	if (!set->plans)
+		return -ENOMEM;
+	for (r = 0; r < nranks && !err; r++) {
+		const struct gy_coll_args a = {
+			.rank = r, .nranks = nranks, .root = root, .in_place = in_place,
+		};
+
+		set->plans[r] = gy_plan_create(r, nranks, in_place, gy_coll_alias(algo->coll, &a));
+		err = set->plans[r] ? algo->plan(set->plans[r], &a) : -ENOMEM;
+		if (!err)
+			err = gy_plan_finish(set->plans[r]);
+	}
+	if (err)
+		plan_set_fini(set);
+	return err;
+}
+
+void plan_set_fini(struct plan_set *set)
+{
+	int r;
+
+	for (r = 0; r < set->nranks; r++)
+		gy_plan_destroy(set->plans[r]);
+	free(set->plans);
+}
+
+/* The input of a rank for element id of the vector. */
+struct sim_value sim_leaf(const struct sim *s, int rank, uint64_t id)
+{
+	const uint64_t h = sim_mix(sim_mix(s->mode->seed, rank + 1), id);
+
+	if (s->set->algo->coll == GY_BARRIER)
+		return (struct sim_value){ .sum = 1ull << rank, .valid = true };
+	return (struct sim_value){ .sum = h, .tree = h, .valid = true };
+}
+
+/* What element id should be: the input of one rank, or (rank < 0) the sum of all in rank order. */
+static struct sim_value check_wanted(const struct sim *s, int rank, uint64_t id)
+{
+	struct sim_value sum;
+	int r;
+
+	if (rank >= 0)
+		return sim_leaf(s, rank, id);
+	sum = sim_leaf(s, 0, id);
+	for (r = 1; r < s->set->nranks; r++)
+		sum = sim_reduce(s, sum, sim_leaf(s, r, id));
+	sum.finals = s->set->algo->coll != GY_BARRIER;
+	return sum;
+}
+
+/* n elements of a rank's memory should be elements id, id + 1 ... */
+static void check_elements(struct sim *s, int rank, const struct sim_value *mem, uint32_t n,
+			   uint64_t id, int of)
+{
+	const bool same_tree = of >= 0 || s->mode->rank_order;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		const struct sim_value want = check_wanted(s, of, id + i);
+
+		if (!mem[i].valid)
+			sim_fail(s, "rank %d: element %u of the result is missing", rank, i);
+		else if (mem[i].sum != want.sum || (same_tree && mem[i].tree != want.tree))
+			sim_fail(s, "rank %d: element %u of the result is wrong", rank, i);
+		else if (mem[i].finals != want.finals)
+			sim_fail(s, "rank %d: element %u has passed %u final moves", rank, i,
+				 mem[i].finals);
+	}
+}
+
+/* Bitwise equal results: all ranks have evaluated the same tree. */
+static void check_trees(struct sim *s)
+{
+	const struct sim_value *first = s->ranks[0].mem[GY_OUT];
+	uint32_t i;
+	int r;
+
+	for (r = 1; r < s->set->nranks; r++)
+		for (i = 0; i < s->off[s->nblocks]; i++)
+			if (s->ranks[r].mem[GY_OUT][i].tree != first[i].tree)
+				sim_fail(s, "ranks 0 and %d: element %u is summed differently", r,
+					 i);
+}
+
+static void check_result(struct sim *s, int rank)
+{
+	const struct sim_rank *r = &s->ranks[rank];
+	const struct sim_value *out = r->mem[GY_OUT];
+	const uint32_t total = s->off[s->nblocks];
+	int q;
+
+	switch (s->set->algo->coll) {
+	case GY_ALLREDUCE:
+		check_elements(s, rank, out, total, 0, -1);
+		break;
+	case GY_REDUCE_SCATTER:
+		check_elements(s, rank, out, s->len[rank], s->off[rank], -1);
+		break;
+	case GY_ALLGATHER:
+		for (q = 0; q < s->set->nranks; q++)
+			check_elements(s, rank, out + s->off[q], s->len[q], s->off[q], q);
+		break;
+	case GY_BROADCAST:
+		check_elements(s, rank, out, total, 0, s->set->root);
+		break;
+	default:	/* barrier: some block has heard of all */
+		q = r->plan->nscratch && out->sum != check_wanted(s, -1, 0).sum;
+		check_elements(s, rank, q ? r->mem[GY_SCRATCH] : out, 1, 0, -1);
+	}
+}
+
+const char *plan_check(const struct plan_set *set, const struct plan_mode *mode)
+{
+	static char why[sizeof(((struct sim *)0)->why)];
+	struct sim s = { .set = set, .mode = mode, .random = mode->seed };
+	int r;
+
+	sim_layout(&s);
+	if (!s.why[0])
+		sim_run(&s);
+	for (r = 0; r < set->nranks && !s.why[0]; r++)
+		check_result(&s, r);
+	if (!s.why[0] && set->algo->coll == GY_ALLREDUCE)
+		check_trees(&s);
+	memcpy(why, s.why, sizeof(why));
+	check_free(&s);
+	return why[0] ? why : NULL;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_PLAN_SIM_H
+#define TESTS_PLAN_SIM_H
+/* The parts of the checker: plan_layout.c lays out, plan_sim.c executes, plan_check.c judges. */
+#include "tests/unit/plan_check.h"
+
+struct sim_value {
+	uint64_t sum;		/* of random leaves: says which inputs are in, each once */
+	uint64_t tree;		/* hash of the expression */
+	uint32_t finals;	/* final moves on the way */
+	bool valid;
+};
+
+struct sim_stream {
+	uint32_t src, smove;	/* who sends, in which move */
+	uint32_t dst, dmove;
+	const struct gy_end *memory;	/* sent out of this; NULL: through slot */
+	struct sim_value *slot;
+	uint8_t *state;		/* by grain: enum sim_grain */
+	uint32_t consumed;	/* grains */
+	bool full;		/* the slot holds a grain */
+	bool sent, received;	/* the two sides have been seen */
+};
+
+enum sim_grain { SIM_NOT_YET, SIM_OFFERED, SIM_CONSUMED };
+
+struct sim_move {
+	const struct gy_move *move;
+	uint32_t npos, ngrains;
+	uint32_t *off;		/* npos + 1: where positions begin, elements */
+	uint8_t *computed;	/* by grain */
+	uint32_t ncomputed, first_left;	/* grains; the first not computed */
+	uint32_t *after;	/* later moves that depend on this one, some more than once */
+	uint32_t nafter;
+	uint32_t priority;
+	bool open, complete, queued;
+	bool slotted;		/* has an out stream through a slot: grains in order */
+	bool sends;		/* nothing to compute: memory to streams */
+};
+
+struct sim_rank {
+	const struct gy_plan *plan;
+	struct sim_move *moves;
+	struct sim_stream **stream;	/* by end; NULL: memory */
+	struct sim_value *mem[3];	/* by enum gy_space */
+	uint32_t nblocks[3];	/* that exist */
+	uint32_t base, next, window;
+};
+
+struct sim_work {
+	uint32_t rank, move;
+};
+
+struct sim {
+	const struct plan_set *set;
+	const struct plan_mode *mode;
+	uint32_t nblocks;	/* of the grid */
+	uint32_t *len, *off;	/* of its blocks, elements */
+	struct sim_rank *ranks;
+	struct sim_stream *streams;
+	struct sim_work *ready;	/* moves that may be able to do something */
+	uint32_t nready;
+	uint64_t random;
+	struct sim_arena *arena;
+	char why[256];		/* the first thing that is wrong */
+};
+
+/* plan_check.c */
+void *sim_alloc(struct sim *s, size_t n, size_t size);	/* zeroed; lives as long as s */
+__attribute__((format(printf, 2, 3))) void sim_fail(struct sim *s, const char *fmt, ...);
+uint64_t sim_mix(uint64_t a, uint64_t b);
+struct sim_value sim_leaf(const struct sim *s, int rank, uint64_t id);
+
+/* plan_layout.c: block lengths, memory with its inputs, streams, dependents. */
+void sim_layout(struct sim *s);
+
+/* plan_sim.c: runs everything to the end, or until something is wrong. */
+void sim_run(struct sim *s);
+struct sim_value sim_reduce(const struct sim *s, struct sim_value a, struct sim_value b);
+
+/* Where the block at a position of a memory end begins in its array; *len: its length. */
+static inline uint32_t sim_block(const struct sim *s, const struct gy_end *e, uint32_t pos,
+				 uint32_t *len)
+{
+	const uint32_t block = gy_range_block(&e->range, pos), i = block % s->nblocks;
+
+	*len = s->len[i];
+	return block / s->nblocks * s->off[s->nblocks] + s->off[i];
+}
+
+#endif
