@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GY_COMM_H
+#define GY_COMM_H
+/*
+ * Communicators inside.  Locking: driver, but for what gyre_comm_rank, _size and _status read.
+ */
+#include <gyre/comm.h>
+#include <gyre/request.h>
+#include "lib/engine.h"
+#include "lib/select.h"
+
+#define GY_HISTORY 64
+
+/* What two ranks' calls must agree in. */
+struct gy_comm_fp {
+	uint64_t call;		/* struct gy_hdr's first 8 bytes without kind */
+	uint64_t count;
+};
+
+struct gy_cached_plan {
+	struct gy_cached_plan *next;
+	const struct gy_coll_algo *algo;
+	int root;
+	bool in_place;
+	struct gy_plan *plan;
+};
+
+struct gyre_comm {
+	struct gy_list link;		/* struct gy_engine.comms */
+	struct gyre_context *ctx;
+	uint32_t id;
+	int rank, size;
+	int *ranks;			/* world rank of each */
+	uint32_t seq;			/* of the next collective */
+	struct gy_list runs;		/* that are RUNNING, oldest first */
+	struct gy_select select;
+	struct gy_cached_plan *plans;	/* most recently used first */
+	struct gy_comm_fp history[GY_HISTORY];	/* of finished collectives, by seq */
+
+	struct gy_list posted;		/* receives that wait for a message: struct gyre_request.link */
+	struct gy_list unexpected;	/* first messages that wait for a receive: struct gy_parked */
+	struct gy_list self;		/* sends to this rank that wait for a receive: struct gyre_request.link */
+	struct gy_list early;		/* first messages that overtook an earlier one: struct gy_parked */
+	struct gy_list dropped;		/* refused messages whose senders must still be told: likewise */
+	uint32_t *sent, *received;	/* point-to-point messages so far, by rank here */
+
+	bool *told;			/* by rank here: knows that it has failed */
+	_Atomic int err;		/* 0 or why it failed; why[] is written before, release */
+	char why[256];
+};
+
+int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
+		   struct gyre_comm **commp);
+void gy_comm_free(struct gyre_comm *comm);
+struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
+int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
+
+/* Fails it for good: logs, ends its runs and posted receives, tells the other members. */
+void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* As said by peer in an ABORT. */
+void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
+		     const void *body);
+/* Tells one peer, or all that are connected, that the communicator has failed; once each. */
+void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer);
+void gy_comm_tell_all(struct gyre_comm *comm);
+
+int gy_comm_plan(struct gyre_comm *comm, const struct gy_coll_algo *algo, int root, bool in_place,
+		 const struct gy_plan **planp);
+
+/* The active run of a collective, or NULL. */
+struct gy_run *gy_comm_run(struct gyre_comm *comm, uint32_t seq);
+
+static inline struct gy_comm_fp gy_fp(const struct gy_hdr *hdr)
+{
+	struct gy_comm_fp fp = { .count = hdr->count };
+
+	__builtin_memcpy(&fp.call, hdr, sizeof(fp.call));
+	fp.call >>= 8;		/* kind */
+	return fp;
+}
+
+static inline bool gy_fp_equal(struct gy_comm_fp a, struct gy_comm_fp b)
+{
+	return a.call == b.call && a.count == b.count;
+}
+
+/*
+ * Compares a message's fingerprint with this rank's call of that number, running or finished: on a
+ * difference fails the communicator with -EPROTO, naming both, and returns false.
+ */
+bool gy_comm_check(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr);
+
+/* "allreduce(count 4, f32, sum, ring)" */
+void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len);
+
+/* ---- p2p.c ---- */
+/* A first message (EAGER, LEND or RTS at off 0) of a point-to-point message has come. */
+void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
+		    const void *body);
+void gy_p2p_fail(struct gyre_comm *comm, int err);
+void gy_p2p_tick(struct gyre_comm *comm);
+#endif

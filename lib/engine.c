@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * engine.c - the token, waiting, the progress thread, and time.
+ *
+ * Who waits: spins while that helps, yields, then sleeps.  One sleeper, the poller, sleeps on the
+ * poll set, with the transports armed; it does not hold the token.  The others sleep on `bell`, which is
+ * rung when the token is let go or a run completes.  The progress thread naps while user calls keep
+ * coming, since they drive; it is kicked when operations are left that nobody waits for.
+ *
+ * Ordering: `token`, `wanted`, `poller` and `bell` form store-load pairs (say, then look) and use
+ * sequentially consistent operations: a waiter adds itself to wanted, then looks at the token; a
+ * driver lets the token go, then looks at wanted.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+#include "lib/request.h"
+
+#define TICK_NS (20 * 1000 * 1000ull)
+#define NAP_NS (20 * 1000 * 1000ull)
+#define NAP_SHORT_NS (100 * 1000ull)
+#define SLEEP_NS (100 * 1000 * 1000ull)
+#define YIELDS 64		/* steps of a waiter that yield before it sleeps */
+#define PROBE_NS (200 * 1000 * 1000ull)
+#define FD_EVERY 64		/* progress calls between looks at descriptors that carry no data */
+
+int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
+{
+	const struct gy_config *cfg = &ctx->cfg;
+	int err;
+
+	e->ctx = ctx;
+	gy_list_init(&e->runs);
+	gy_list_init(&e->comms);
+	gy_list_init(&e->requests);
+	gy_list_init(&e->mems);
+	e->kernels = gy_kernels_best();
+	e->eager_bytes = gy_min(cfg->eager_bytes, GY_BODY_MAX);
+	e->next_comm = 1;
+	err = gy_pool_init(&e->pool, ctx, gy_grain_max(cfg), cfg->pool_bytes);
+	if (err)
+		return err;
+	e->peers = gy_alloc_array(ctx->nranks, sizeof(*e->peers));
+	e->bounce = gy_alloc_aligned(4096, GY_BOUNCE_BYTES);
+	e->fold = gy_alloc_aligned(GY_CACHELINE, GY_FOLD_BYTES);
+	if (!e->peers || !e->bounce || !e->fold) {
+		gy_engine_fini(e);
+		e->ctx = NULL;
+		return -ENOMEM;
+	}
+	e->now_ns = ctx->sys->ops->now_ns(ctx->sys);
+	return 0;
+}
+
+static void engine_free_caches(struct gy_engine *e)
+{
+	unsigned c;
+
+	while (e->free_streams) {
+		struct gy_stream *s = e->free_streams;
+
+		e->free_streams = (struct gy_stream *)s->op_link.next;
+		gy_free(s);
+	}
+	while (e->free_grains) {
+		struct gy_grain *g = e->free_grains;
+
+		e->free_grains = (struct gy_grain *)g->link.next;
+		gy_free(g);
+	}
+	for (c = 0; c < GY_PARK_CLASSES; c++) {
+		while (e->free_parked[c]) {
+			struct gy_parked *p = e->free_parked[c];
+
+			e->free_parked[c] = (struct gy_parked *)p->link.next;
+			gy_free(p);
+		}
+	}
+}
+
+void gy_engine_fini(struct gy_engine *e)
+{
+	struct gy_list *pos;
+
+	while ((pos = gy_list_pop(&e->mems))) {
+		struct gy_mem *m = gy_list_entry(pos, struct gy_mem, link);
+
+		gy_mem_put(m->nic, m->ptr, m->len);
+		gy_free(m);
+	}
+	gy_requests_free(e);
+	engine_free_caches(e);
+	gy_pool_fini(&e->pool);
+	gy_free(e->fold);
+	gy_free(e->bounce);
+	gy_free(e->peers);
+}
+
+/* ---- token ---- */
+
+static bool engine_try(struct gy_engine *e)
+{
+	uint32_t free = 0;
+
+	return atomic_compare_exchange_strong_explicit(&e->token, &free, 1, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static void engine_ring_bell(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	atomic_fetch_add(&e->bell, 1);
+	sys->ops->notify_word(sys, &e->bell);
+}
+
+static gy_cold void engine_enter_slow(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+	unsigned spins;
+	uint32_t bell;
+
+	atomic_fetch_add(&e->wanted, 1);
+	for (;;) {
+		for (spins = 0; spins < e->spin; spins++) {
+			if (!atomic_load_explicit(&e->token, memory_order_relaxed) && engine_try(e))
+				goto got;
+			GY_PAUSE();
+		}
+		bell = atomic_load(&e->bell);
+		if (engine_try(e))
+			goto got;
+		sys->ops->wait_word(sys, &e->bell, bell, SLEEP_NS);
+	}
+got:
+	atomic_fetch_sub(&e->wanted, 1);
+}
+
+static void engine_take(struct gy_engine *e)
+{
+	if (gy_unlikely(!engine_try(e)))
+		engine_enter_slow(e);
+}
+
+static void engine_disarm(struct gy_engine *e)
+{
+	unsigned i;
+
+	e->armed = false;
+	for (i = 0; i < GY_MAX_TRANSPORTS; i++)
+		if (e->ctx->nics[i])
+			e->ctx->nics[i]->ops->disarm(e->ctx->nics[i]);
+}
+
+/* Transports wake the poller from now on.  True: there is work already. */
+static bool engine_arm(struct gy_engine *e)
+{
+	bool work = false;
+	unsigned i;
+
+	e->armed = true;
+	for (i = 0; i < GY_MAX_TRANSPORTS; i++)
+		if (e->ctx->nics[i])
+			work |= e->ctx->nics[i]->ops->arm(e->ctx->nics[i]) != 0;
+	return work;
+}
+
+void gy_engine_enter(struct gy_engine *e)
+{
+	engine_take(e);
+	atomic_store_explicit(&e->calls, atomic_load_explicit(&e->calls, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+void gy_engine_leave(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	gy_assert(gy_driver_held(e));
+	/* A poller that sleeps must not miss what comes after this driver has gone. */
+	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed) && !e->armed) &&
+	    engine_arm(e))
+		sys->ops->wake(sys, e->ctx);
+	atomic_store(&e->token, 0);
+	if (gy_unlikely(atomic_load(&e->wanted)))
+		engine_ring_bell(e);
+}
+
+void gy_engine_notify(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	if (gy_unlikely(atomic_load(&e->wanted)))
+		engine_ring_bell(e);
+	if (gy_unlikely(atomic_load(&e->poller)))
+		sys->ops->wake(sys, e->ctx);
+}
+
+/* ---- time ---- */
+
+static void engine_check_late(struct gy_engine *e, struct gy_run *run)
+{
+	const struct gy_config *cfg = &e->ctx->cfg;
+	const uint64_t idle = e->now_ns - run->moved_ns;
+
+	if (idle > PROBE_NS && e->now_ns - run->probed_ns > PROBE_NS) {
+		run->probed_ns = e->now_ns;
+		gy_run_probe(e, run);
+	}
+	if (cfg->late_warn_ms > 0 && idle > cfg->late_warn_ms * 1000000ull &&
+	    run->warned_ns != run->moved_ns) {
+		run->warned_ns = run->moved_ns;
+		gy_run_report_late(e, run, idle);
+	}
+	if (cfg->stall_timeout_ms > 0 && idle > cfg->stall_timeout_ms * 1000000ull)
+		gy_run_stalled(e, run);
+}
+
+static gy_cold void engine_tick(struct gy_engine *e)
+{
+	struct gy_list *pos;
+
+	e->tick_ns = e->now_ns + TICK_NS;
+	if (e->ctx->wire)
+		gy_wire_tick(e->ctx->wire, e->now_ns);
+	gy_peers_tick(e);
+	gy_list_for_each(pos, &e->comms) {	/* who could not be told yet */
+		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
+
+		if (atomic_load_explicit(&comm->err, memory_order_relaxed))
+			gy_comm_tell_all(comm);
+		gy_p2p_tick(comm);
+	}
+	/* A run that is ended changes the list: go on at the next tick. */
+	gy_list_for_each(pos, &e->runs) {
+		struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
+		const unsigned n = gy_engine_nruns(e);
+
+		engine_check_late(e, run);
+		if (gy_engine_nruns(e) != n)
+			break;
+	}
+}
+
+/* ---- progress ---- */
+
+static int engine_pump(struct gy_engine *e)
+{
+	struct gy_list *pos = e->runs.next;
+	unsigned n;
+	int did = 0;
+
+	while (pos != &e->runs) {
+		struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
+
+		pos = pos->next;
+		if (!run->dirty || run->straight)
+			continue;
+		n = gy_engine_nruns(e);
+		gy_run_pump(e, run);
+		did++;
+		if (gy_engine_nruns(e) != n)
+			pos = e->runs.next;	/* pos may have ended too; the pumped are clean now */
+	}
+	return did;
+}
+
+int gy_engine_progress(struct gy_engine *e)
+{
+	struct gyre_context *ctx = e->ctx;
+	int did = 0;
+	unsigned i;
+
+	gy_assert(gy_driver_held(e));
+	if (gy_unlikely(e->armed))
+		engine_disarm(e);
+	for (i = 0; i < GY_MAX_TRANSPORTS; i++)
+		if (ctx->nics[i])
+			did += ctx->nics[i]->ops->progress(ctx->nics[i]);
+	did += gy_engine_poll_fds(e);
+	did += engine_pump(e);
+	return did;
+}
+
+int gy_engine_poll_fds(struct gy_engine *e)
+{
+	struct gyre_context *ctx = e->ctx;
+	int did = 0;
+
+	/*
+	 * Looking at descriptors costs a system call; where only shared memory moves data, that is
+	 * for connections and their ends only, and every so often is enough.
+	 */
+	if (e->fd_data || ++e->fd_skipped >= FD_EVERY) {
+		e->fd_skipped = 0;
+		if (!ctx->sim)
+			did = gy_poll_dispatch(&ctx->poll);
+		e->now_ns = ctx->sys->ops->now_ns(ctx->sys);
+		if (gy_unlikely(e->now_ns >= e->tick_ns))
+			engine_tick(e);
+	}
+	return did;
+}
+
+/* ---- waiting ---- */
+
+static void engine_sleep(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+	uint32_t none = 0, bell;
+
+	e->fd_skipped = FD_EVERY;	/* look at everything after waking */
+	if (atomic_compare_exchange_strong(&e->poller, &none, 1)) {
+		if (engine_arm(e)) {
+			atomic_store(&e->poller, 0);
+			engine_disarm(e);
+			return;
+		}
+		gy_engine_leave(e);
+		e->stats.sleeps++;
+		sys->ops->sleep(sys, e->ctx, gy_engine_nruns(e) ? TICK_NS : SLEEP_NS);
+		atomic_store(&e->poller, 0);
+		if (atomic_load(&e->wanted))
+			engine_ring_bell(e);	/* another waiter may be the poller now */
+		engine_take(e);
+		return;
+	}
+	atomic_fetch_add(&e->wanted, 1);
+	bell = atomic_load(&e->bell);
+	gy_engine_leave(e);
+	if (bell + 1 == atomic_load(&e->bell))
+		bell++;		/* that was our own leave */
+	sys->ops->wait_word(sys, &e->bell, bell, TICK_NS);
+	atomic_fetch_sub(&e->wanted, 1);
+	engine_take(e);
+}
+
+/* Lets others who want the token have it. */
+static void engine_hand_over(struct gy_engine *e)
+{
+	if (gy_likely(!atomic_load_explicit(&e->wanted, memory_order_relaxed)))
+		return;
+	gy_engine_leave(e);
+	e->ctx->sys->ops->yield(e->ctx->sys);
+	engine_take(e);
+}
+
+void gy_engine_wait_step(struct gy_engine *e, unsigned *idle)
+{
+	++*idle;
+	if (*idle < e->spin) {
+		GY_PAUSE();
+	} else if (*idle < e->spin + YIELDS) {
+		e->ctx->sys->ops->yield(e->ctx->sys);
+	} else {
+		engine_sleep(e);
+		return;
+	}
+	engine_hand_over(e);
+}
+
+void gy_engine_wait(struct gy_engine *e, struct gy_run *run)
+{
+	unsigned idle = 0;
+
+	while (atomic_load_explicit(&run->state, memory_order_acquire) == GY_RUN_RUNNING) {
+		if (gy_engine_progress(e)) {
+			idle = 0;
+			engine_hand_over(e);
+		} else {
+			gy_engine_wait_step(e, &idle);
+		}
+	}
+}
+
+/* ---- the progress thread ---- */
+
+void gy_engine_kick(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	if (e->thread && atomic_load(&e->nap) == 1) {
+		atomic_store(&e->nap, 0);
+		sys->ops->notify_word(sys, &e->nap);
+	}
+}
+
+void gy_engine_exit(struct gy_engine *e)
+{
+	const bool left = gy_engine_nruns(e) != 0;
+
+	gy_engine_leave(e);
+	if (left)
+		gy_engine_kick(e);
+}
+
+/*
+ * Keeps away from callers: naps, the longer the longer they keep coming, then says whether to drive.
+ * With nothing outstanding there is time.
+ */
+static bool progress_nap(struct gy_engine *e, uint64_t *nap_ns)
+{
+	struct gy_sys *sys = e->ctx->sys;
+	const uint32_t calls = atomic_load_explicit(&e->calls, memory_order_relaxed);
+	uint32_t napping = 1;
+
+	if (!gy_engine_nruns(e))
+		*nap_ns = NAP_NS;
+	atomic_store(&e->nap, 1);
+	sys->ops->wait_word(sys, &e->nap, 1, *nap_ns);
+	*nap_ns = gy_min(*nap_ns * 2, NAP_NS);
+	if (atomic_compare_exchange_strong(&e->nap, &napping, 0) &&
+	    calls != atomic_load_explicit(&e->calls, memory_order_relaxed))
+		return false;
+	*nap_ns = NAP_SHORT_NS;
+	return true;
+}
+
+/* Drives until there is nothing to do, or a caller comes; sleeps as the poller in between. */
+static void progress_drive(struct gy_engine *e)
+{
+	uint32_t calls = atomic_load_explicit(&e->calls, memory_order_relaxed);
+	unsigned idle = 0;
+
+	while (!atomic_load(&e->stop) && !atomic_load(&e->wanted)) {
+		if (gy_engine_progress(e))
+			idle = 0;
+		else
+			idle++;
+		if (!idle)
+			continue;
+		if (gy_engine_nruns(e) && idle < YIELDS) {
+			e->ctx->sys->ops->yield(e->ctx->sys);
+			continue;
+		}
+		engine_sleep(e);
+		/* Callers drive for themselves: leave them alone while they keep coming. */
+		if (calls != atomic_load_explicit(&e->calls, memory_order_relaxed) &&
+		    !gy_engine_nruns(e))
+			break;
+		calls = atomic_load_explicit(&e->calls, memory_order_relaxed);
+	}
+}
+
+static void progress_main(void *arg)
+{
+	struct gy_engine *e = arg;
+	uint64_t nap_ns = NAP_NS;
+
+	while (!atomic_load(&e->stop)) {
+		if (!progress_nap(e, &nap_ns) || !engine_try(e))
+			continue;
+		progress_drive(e);
+		gy_engine_leave(e);
+	}
+}
+
+int gy_engine_start_thread(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	return sys->ops->spawn(sys, progress_main, e, &e->thread);
+}
+
+void gy_engine_stop(struct gy_engine *e)
+{
+	struct gy_sys *sys = e->ctx->sys;
+
+	if (!e->thread)
+		return;
+	atomic_store(&e->stop, 1);
+	gy_engine_kick(e);
+	sys->ops->wake(sys, e->ctx);
+	engine_ring_bell(e);
+	sys->ops->join(sys, e->thread);
+	e->thread = NULL;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GY_ENGINE_H
+#define GY_ENGINE_H
+/*
+ * The engine: runs plans.  One per context, one driver at a time.
+ *
+ * A run is one started plan.  It opens moves in program order, a window of them at a time; an open
+ * move works grain by grain as its dependencies, inputs and outputs allow.  Streams carry grains
+ * between the runs of two ranks:
+ *
+ *   EAGER	up to the eager limit, within the peer's allowance: one message with the bytes
+ *   LEND	GY_CAP_LEND: messages that say where bytes lie; answered by RELEASE
+ *   GRANT	GY_CAP_BULK: the receiver says how far the sender may send; grains follow.  RTS asks for a grant
+ *		where the receiver expects an eager message or knows nothing yet (point-to-point)
+ *
+ * Everything that a stream has to say follows from its state (released against told, ready against
+ * sent ...), so a full small lane loses nothing: when there is room, streams are pumped again.
+ *
+ * Locking: one token.  Who holds it is the driver; everything below but the words marked atomic is
+ * the driver's.  User threads take it to start an operation or while they wait for one; while
+ * operations are outstanding and nobody waits, the progress thread takes it.  At most one thread,
+ * the poller, sleeps on the poll set, without the token; the others that wait sleep on `bell`.
+ *
+ *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
+ *   straight.c	the small-message executor		peer.c	   connections and their loss
+ *   pool.c	slots					engine.c   token, waiting, progress thread, time
+ */
+#include <gyre/types.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "lib/coll.h"
+#include "lib/kernels.h"
+#include "lib/list.h"
+#include "lib/transport.h"
+#include "lib/util.h"
+
+struct gyre_comm;
+struct gyre_request;
+struct gy_peer;
+struct gy_thread;
+
+#define GY_WINDOW 32		/* moves that a run has open at most, unless its plan needs more */
+#define GY_STREAM_SLOTS 8	/* grains in flight of a stream that arrives in slots */
+#define GY_STREAM_LENDS 8	/* LENDs in flight of a stream */
+#define GY_STREAM_GRAINS 32	/* grains in flight of a stream that arrives in memory */
+#define GY_MAX_RUNS 256		/* operations outstanding in a context */
+#define GY_MAX_ENDS 128		/* inputs of a move */
+#define GY_BOUNCE_BYTES (256 * 1024)
+#define GY_FOLD_BYTES (16 * 1024)
+
+enum gy_msg_kind {
+	GY_MSG_EAGER = 1,	/* body: the whole stream */
+	GY_MSG_LEND,		/* body: struct gy_lend_body: elements from off on can be read there */
+	GY_MSG_RTS,		/* please grant */
+	GY_MSG_GRANT,		/* send up to element off */
+	GY_MSG_RELEASE,		/* elements before off may be reused */
+	GY_MSG_GRAIN,		/* header on a bulk lane */
+	GY_MSG_WAIT,		/* I wait for you in this call: compare fingerprints */
+	GY_MSG_CREDIT,		/* only the credit field counts */
+	GY_MSG_ABORT,		/* body: text; arg: errno: this communicator has failed */
+	GY_MSG_BYE,		/* I leave and shall start nothing more */
+	GY_MSG_BYE_ACK,		/* I need nothing more from you */
+};
+
+struct gy_lend_body {
+	struct gy_remote remote;
+	uint64_t n;		/* elements */
+};
+
+/* Memory of gyre_mem_alloc. */
+struct gy_mem {
+	struct gy_list link;	/* struct gy_engine.mems */
+	struct gy_nic *nic;	/* that made it; NULL: the system */
+	void *ptr;
+	size_t len;
+};
+
+struct gy_slot {
+	struct gy_slot *next;	/* free list */
+	void *mem;
+	unsigned users;		/* streams that still send out of it */
+};
+
+struct gy_pool {
+	struct gyre_context *ctx;
+	size_t slot_size, max_slots;
+	struct gy_slot *free;
+	unsigned nslots, nfree;
+	unsigned reserved;	/* kept for the oldest move of each run */
+	struct gy_list slabs;
+};
+
+/* Elements lent by the sender, not all consumed. */
+struct gy_lent {
+	uint64_t off, len;
+	struct gy_remote remote;
+};
+
+/* How a stream goes; an in-stream that could be eager or lent is OPEN until the first message says. */
+enum gy_stream_mode { GY_BY_OPEN, GY_BY_EAGER, GY_BY_LEND, GY_BY_GRANT };
+
+struct gy_stream {
+	struct gy_list op_link;		/* struct gy_op.streams */
+	struct gy_list peer_link;	/* struct gy_peer.streams */
+	struct gy_run *run;
+	struct gy_op *op;
+	struct gy_peer *peer;
+	uint32_t index;			/* number of the stream; point-to-point: 0 */
+	bool out;
+	bool first_sent;		/* out: something has been said (point-to-point: tag has gone) */
+	bool direct;			/* in by grant: grains land in user memory */
+	bool got;			/* in: something has come (an empty stream is one message) */
+	bool finished;			/* nothing left to do, say or wait for */
+	uint8_t mode;			/* enum gy_stream_mode */
+	uint16_t nin;			/* in: which input of the move */
+	uint64_t len;			/* elements */
+
+	/* in: elements [0, avail) can be consumed; by grant, grains beyond it are in mask */
+	uint64_t avail, told;		/* told: RELEASE or GRANT said so far */
+	uint64_t mask;
+	uint64_t granted;		/* by grant: elements that have a place */
+	struct gy_parked *eager;
+	struct gy_slot *slot[GY_STREAM_SLOTS];	/* in by grant, and out of slots: of grain g at g % 8 */
+	struct gy_lent lent[GY_STREAM_LENDS];	/* in, FIFO */
+	uint32_t lent_head, lent_tail;
+
+	/* out: [0, sent) have been handed over, [0, freed) let go; by grant, grains beyond in mask */
+	uint64_t sent, freed, limit;	/* limit: granted by the peer, elements */
+	unsigned grains_out;		/* that the transport holds */
+	bool via_slot;			/* memory cannot be lent: copy it to slots */
+	uint64_t lent_end[GY_STREAM_LENDS];	/* by lend: where each LEND in flight ends, FIFO */
+};
+
+/* A move of a run while it is open. */
+struct gy_op {
+	const struct gy_move *move;
+	uint32_t index;			/* of the move */
+	bool open;
+	bool pure_send;			/* memory to streams: nothing to compute */
+	bool ready;			/* free of hazards to the end; of an empty move too */
+	bool computed;			/* to the end; of an empty move too */
+	const struct gy_end *shape;	/* its first memory end: gives lengths */
+	const struct gy_end *source;	/* memory that out streams are sent from; NULL: slots */
+	const struct gy_end *mem_out;	/* or NULL */
+	uint64_t len, ok, done;		/* elements: all; free of hazards; computed */
+	unsigned nout;			/* out streams */
+	struct gy_list streams;
+};
+
+struct gy_run {
+	struct gy_list link;		/* struct gy_engine.runs */
+	struct gy_list comm_link;	/* struct gyre_comm.runs */
+	struct gyre_comm *comm;
+	const struct gy_plan *plan;
+	struct gy_hdr hdr;		/* template: fingerprint, comm, seq, tag */
+	int peer;			/* point-to-point: world rank; else -1 */
+	void *mem[3];			/* by enum gy_space */
+	size_t es;			/* bytes of an element */
+	uint64_t q, total;		/* block b is elements [b q, b q + q) cut at total */
+	uint64_t grain;			/* elements */
+	gy_reduce_fn *reduce;
+	enum gyre_type type;
+	unsigned divide;		/* AVG: divisor of final moves; else 0 */
+	struct gy_op *ops;		/* of move m at m % window */
+	uint32_t window, ops_size;
+	uint32_t base, next;		/* oldest open move, next to open */
+	bool dirty;			/* something may be possible */
+	bool straight;			/* the straight-line executor has it */
+	uint64_t moved_ns;		/* last progress, coarse clock */
+	uint64_t warned_ns, probed_ns;
+	void *scratch;
+	size_t scratch_size;
+	_Atomic uint32_t state;		/* enum gy_run_state; RUNNING -> DONE by the driver, release */
+	int err;
+	uint64_t received;		/* point-to-point: elements that came */
+};
+
+enum gy_run_state { GY_RUN_IDLE, GY_RUN_RUNNING, GY_RUN_DONE };
+
+/* A message that nobody could use yet. */
+struct gy_parked {
+	struct gy_list link;		/* struct gy_peer.parked or struct gyre_comm.unexpected */
+	struct gy_peer *peer;
+	unsigned size_class;
+	struct gy_hdr hdr;
+	uint8_t body[];
+};
+
+#define GY_PARK_CLASSES 3
+
+struct gy_engine {
+	struct gyre_context *ctx;
+	_Alignas(GY_CACHELINE) _Atomic uint32_t token;	/* 1: there is a driver */
+	_Atomic uint32_t wanted;	/* threads that wait for the token or for bell */
+	_Atomic uint32_t bell;		/* changes when a waiter should look again */
+	_Atomic uint32_t poller;	/* 1: a thread sleeps on the poll set */
+	_Atomic uint32_t calls;		/* user calls so far: the progress thread keeps away from busy callers */
+	_Atomic uint32_t nap;		/* 1: the progress thread naps on this word */
+	_Atomic uint32_t stop;		/* the progress thread should end */
+
+	_Alignas(GY_CACHELINE) struct gy_list runs;	/* RUNNING, straight-line ones too */
+	_Atomic uint32_t nruns;		/* written by the driver only */
+	bool armed;			/* transports will wake the poller */
+	struct gy_peer **peers;		/* by world rank; NULL: never named */
+	struct gy_list comms;
+	struct gyre_comm *world;
+	uint32_t next_comm;		/* next free communicator id, as far as this rank knows */
+	struct gy_pool pool;
+	const struct gy_kernels *kernels;
+	struct gy_list mems;
+	struct gy_list requests;	/* all, free or not */
+	struct gyre_request *free_requests;	/* through link.next */
+	struct gy_stream *free_streams;	/* through op_link.next; cached for good */
+	struct gy_grain *free_grains;
+	struct gy_parked *free_parked[GY_PARK_CLASSES];
+	void *bounce;			/* GY_BOUNCE_BYTES: where pulled inputs and gathered messages go */
+	void *fold;			/* GY_FOLD_BYTES: see run_compute_piecewise */
+	bool leaving;			/* the context is being destroyed: peers may go */
+	struct gy_thread *thread;	/* the progress thread, or NULL */
+	uint32_t eager_bytes;
+	uint32_t spin;			/* polls before a waiter yields */
+	bool fd_data;			/* some peer's data come through descriptors: look each time */
+	unsigned fd_skipped;
+	uint64_t now_ns;		/* coarse: as of the last look at descriptors */
+	uint64_t tick_ns;		/* next tick */
+	struct gy_stats {
+		uint64_t grains, messages, sleeps, bytes_copied, bytes_reduced;
+	} stats;
+};
+
+int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx);
+/* Stops the progress thread; then nothing runs any more. */
+void gy_engine_stop(struct gy_engine *e);
+void gy_engine_fini(struct gy_engine *e);
+int gy_engine_start_thread(struct gy_engine *e);
+
+/* The token.  enter counts as a user's call. */
+void gy_engine_enter(struct gy_engine *e);
+void gy_engine_leave(struct gy_engine *e);
+static inline bool gy_driver_held(struct gy_engine *e)
+{
+	return atomic_load_explicit(&e->token, memory_order_relaxed) != 0;
+}
+
+static inline uint32_t gy_engine_nruns(struct gy_engine *e)
+{
+	return atomic_load_explicit(&e->nruns, memory_order_relaxed);
+}
+
+/* One writer at a time, the driver: no read-modify-write is needed. */
+static inline void gy_engine_count(struct gy_engine *e, int change)
+{
+	atomic_store_explicit(&e->nruns, gy_engine_nruns(e) + (uint32_t)change, memory_order_relaxed);
+}
+
+/* Looks for work everywhere, once.  Returns how much was found.  Driver. */
+int gy_engine_progress(struct gy_engine *e);
+
+/* The part of progress that looks at descriptors and the clock; each time, or every so often. */
+int gy_engine_poll_fds(struct gy_engine *e);
+
+/* Drives, or sleeps, until the run is DONE; the token is held before and after, not always between. */
+void gy_engine_wait(struct gy_engine *e, struct gy_run *run);
+/* One step of waiting, for loops of their own: *idle counts steps that found nothing. */
+void gy_engine_wait_step(struct gy_engine *e, unsigned *idle);
+/* Wakes the progress thread from its nap. */
+void gy_engine_kick(struct gy_engine *e);
+/* leave, and when operations are left that nobody waits for, kick. */
+void gy_engine_exit(struct gy_engine *e);
+/* Wakes those who wait for a run that has just become DONE.  Driver. */
+void gy_engine_notify(struct gy_engine *e);
+
+/* ---- run.c ---- */
+/* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */
+int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan);
+void gy_run_fini(struct gy_run *run);
+void gy_run_start(struct gy_engine *e, struct gy_run *run);	/* all fields set; never fails, the run may */
+void gy_run_pump(struct gy_engine *e, struct gy_run *run);
+/* Completes a run; with err, streams are closed first and no peer can touch its memory any more. */
+void gy_run_end(struct gy_engine *e, struct gy_run *run, int err);
+void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem, uint64_t *contig);
+int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
+int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		   unsigned nin, size_t n, bool final);
+static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
+{
+	const uint64_t off = b * run->q;
+
+	return off >= run->total ? 0 : run->total - off < run->q ? run->total - off : run->q;
+}
+
+/* Late peers: asks them whether they are in the same call; tells the log; gives up. */
+void gy_run_probe(struct gy_engine *e, struct gy_run *run);
+void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns);
+void gy_run_stalled(struct gy_engine *e, struct gy_run *run);
+
+/* ---- straight.c ---- */
+bool gy_straight_fits(struct gy_engine *e, const struct gy_run *run);
+void gy_straight_run(struct gy_engine *e, struct gy_run *run);
+
+/* ---- stream.c ---- */
+int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
+		   const struct gy_end *end, bool out, unsigned nin);
+void gy_stream_close(struct gy_engine *e, struct gy_stream *s, bool abort);
+/* Says and sends what can be said and sent.  Returns 0, or -errno that fails the run. */
+int gy_stream_pump(struct gy_engine *e, struct gy_stream *s);
+/* In: where elements from elem on can be read, and how many; NULL: pull them (gy_stream_pull). */
+int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig);
+int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n);
+void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
+/* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
+int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);
+bool gy_peer_allows(const struct gy_peer *peer, uint32_t len);
+struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
+			  const void *body);
+/* Gives credit by a message of its own when much is owed. */
+void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer);
+/* The eager bytes have been consumed: frees, gives credit. */
+void gy_unpark(struct gy_engine *e, struct gy_parked *p);
+
+/* ---- pool.c ---- */
+int gy_pool_init(struct gy_pool *pool, struct gyre_context *ctx, size_t slot_size, size_t bytes);
+void gy_pool_fini(struct gy_pool *pool);
+/* NULL: none now.  oldest: may take one of the reserve. */
+struct gy_slot *gy_slot_get(struct gy_pool *pool, bool oldest);
+void gy_slot_put(struct gy_pool *pool, struct gy_slot *slot);
+
+/* ---- mem.c ---- */
+/* Memory for peers to map, from the transport *nicp, or NULL: plain pages. */
+int gy_mem_get(struct gyre_context *ctx, size_t len, struct gy_nic **nicp, void **ptrp);
+void gy_mem_put(struct gy_nic *nic, void *ptr, size_t len);
+
+/* ---- peer.c ---- */
+/* All endpoints closed and freed; with drain, after goodbyes. */
+void gy_peers_close(struct gy_engine *e, bool drain);
+void gy_peers_tick(struct gy_engine *e);
+/* A connected peer's share of deliver: BYE, BYE_ACK. */
+void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr);
+#endif

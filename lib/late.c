@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * late.c - runs that make no progress: who waits for whom.
+ *
+ * After a moment the ranks that a run waits for are sent its fingerprint, so that two ranks that both
+ * only receive, in calls that do not match, find out.  Later the log says who waits for whom, and
+ * after the stall timeout the communicator fails.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+
+/* Calls fn for each peer that an open stream of the run waits for. */
+static void late_each_peer(struct gy_run *run, void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
+			   void *arg)
+{
+	struct gy_list *pos;
+	uint32_t m;
+
+	for (m = run->base; m < run->next; m++) {
+		struct gy_op *op = &run->ops[m % run->window];
+
+		if (!op->open || op->index != m)
+			continue;
+		gy_list_for_each(pos, &op->streams) {
+			struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+			/* An out-stream with nothing to send waits for other streams of its move. */
+			if (!s->finished && (!s->out || s->sent < op->done || s->freed < s->sent))
+				fn(run, s->peer, arg);
+		}
+	}
+}
+
+static void late_probe_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
+{
+	struct gy_hdr hdr = run->hdr;
+
+	hdr.kind = GY_MSG_WAIT;
+	gy_peer_msg(arg, peer, &hdr, NULL);	/* again at the next tick if there is no room */
+}
+
+/*
+ * The straight-line executor has no streams: its plan tells whom it could be waiting for.
+ */
+static void late_each_planned(struct gy_engine *e, struct gy_run *run,
+			      void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg), void *arg)
+{
+	uint32_t i;
+
+	for (i = 0; i < run->plan->nends; i++) {
+		const struct gy_end *end = &run->plan->ends[i];
+		struct gy_peer *peer;
+
+		if (end->space != GY_STREAM)
+			continue;
+		peer = e->peers[gy_run_world_rank(run, end)];
+		if (peer)
+			fn(run, peer, arg);
+	}
+}
+
+void gy_run_probe(struct gy_engine *e, struct gy_run *run)
+{
+	if (run->hdr.coll == GY_P2P)
+		return;
+	if (run->straight)
+		late_each_planned(e, run, late_probe_peer, e);
+	else
+		late_each_peer(run, late_probe_peer, e);
+}
+
+struct late_text {
+	char text[160];
+	size_t len;
+	int last;
+};
+
+static void late_name_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
+{
+	struct late_text *t = arg;
+	const int rank = gy_comm_rank_of(run->comm, peer->rank);
+
+	if (rank == t->last || t->len > sizeof(t->text) - 32)
+		return;
+	t->last = rank;
+	t->len += (size_t)snprintf(t->text + t->len, sizeof(t->text) - t->len, "%s%d%s", t->len ? ", " : "",
+				   rank, peer->state == GY_PEER_CONNECTING ? " (not connected)" : "");
+}
+
+static void late_describe(struct gy_engine *e, struct gy_run *run, char *buf, size_t len)
+{
+	struct late_text t = { .last = -1 };
+	char call[96];
+
+	if (run->straight)
+		late_each_planned(e, run, late_name_peer, &t);
+	else
+		late_each_peer(run, late_name_peer, &t);
+	gy_call_text(&run->hdr, call, sizeof(call));
+	snprintf(buf, len, "rank %d waits for rank %s in %s, call %u", run->comm->rank,
+		 t.len ? t.text : "(none)", call, run->hdr.seq);
+}
+
+void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns)
+{
+	char text[300];
+
+	late_describe(e, run, text, sizeof(text));
+	gy_warn("%s, for %.1f s so far", text, (double)idle_ns / 1e9);
+}
+
+void gy_run_stalled(struct gy_engine *e, struct gy_run *run)
+{
+	char text[300];
+
+	late_describe(e, run, text, sizeof(text));
+	gy_comm_fail(run->comm, -ETIMEDOUT, "%s: nothing moved for GYRE_STALL_TIMEOUT_MS", text);
+}

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * p2p.c - point-to-point: matching, and the public send and receive calls.
+ *
+ * The first message of a send (EAGER, or LEND or RTS with the promise of more) carries its tag, type
+ * and count.  It is matched with the oldest posted receive that fits, or kept with the communicator
+ * as unexpected; first messages of one sender are taken in the order of their numbers, whatever the
+ * order in which they come.  An eager message is copied out at once; a larger one becomes a run of
+ * one move, `recv`, which is bound to the sender's stream.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+#include "lib/request.h"
+
+/* Two plans of one move, whose peer is the run's. */
+static struct gy_end p2p_ends[] = {
+	{ .space = GY_IN, .range = { .first = 0, .count = 1, .stride = 1 } },
+	{ .space = GY_STREAM },
+	{ .space = GY_OUT, .range = { .first = 0, .count = 1, .stride = 1 } },
+};
+static struct gy_move p2p_send_move = { .end = 0, .nin = 1, .nout = 1 };
+static struct gy_move p2p_recv_move = { .end = 1, .nin = 1, .nout = 1 };
+
+static const struct gy_plan p2p_send_plan = {
+	.nblocks = 1, .nmoves = 1, .nends = 2, .moves = &p2p_send_move, .ends = p2p_ends,
+	.max_inputs = 1, .min_window = 1,
+};
+static const struct gy_plan p2p_recv_plan = {
+	.nblocks = 1, .nmoves = 1, .nends = 3, .moves = &p2p_recv_move, .ends = p2p_ends,
+	.max_inputs = 1, .min_window = 1,
+};
+
+static bool p2p_matches(const struct gyre_request *recv, int source, uint32_t tag)
+{
+	return (recv->root == GYRE_ANY_SOURCE || recv->root == source) &&
+	       (recv->tag == GYRE_ANY_TAG || (uint32_t)recv->tag == tag);
+}
+
+/* A run of one move for req, not started. */
+static int p2p_run_prepare(struct gy_engine *e, struct gyre_request *req, const struct gy_plan *plan,
+			   int peer, uint64_t count, uint32_t seq, int tag)
+{
+	struct gyre_comm *comm = req->comm;
+	struct gy_run *run = &req->run;
+
+	run->comm = comm;
+	run->es = gyre_type_size(req->type);
+	run->mem[GY_IN] = (void *)req->in;
+	run->mem[GY_OUT] = req->out;
+	run->q = run->total = count;
+	run->grain = e->pool.slot_size / run->es;
+	run->type = req->type;
+	run->divide = 0;
+	run->peer = peer;
+	run->hdr = (struct gy_hdr){
+		.coll = GY_P2P, .type = req->type, .comm = comm->id, .seq = seq, .count = count,
+		.stream = (uint32_t)tag,
+	};
+	return gy_run_prepare(run, plan);
+}
+
+static void p2p_run_enlist(struct gy_engine *e, struct gy_run *run)
+{
+	run->straight = false;
+	run->dirty = true;
+	run->moved_ns = e->now_ns;
+	atomic_store_explicit(&run->state, GY_RUN_RUNNING, memory_order_relaxed);
+	gy_list_add_tail(&run->comm->runs, &run->comm_link);
+	gy_list_add_tail(&e->runs, &run->link);
+	gy_engine_count(e, 1);
+}
+
+/* ---- to oneself ---- */
+
+static void self_transfer(struct gy_engine *e, struct gyre_request *send, struct gyre_request *recv)
+{
+	int err = 0;
+
+	recv->status = (struct gyre_status){
+		.source = send->comm->rank, .tag = send->tag, .count = send->count,
+	};
+	if (send->type != recv->type)
+		err = -EPROTO;
+	else if (send->count > recv->count)
+		err = -EMSGSIZE;
+	else if (send->count)
+		memcpy(recv->out, send->in, send->count * gyre_type_size(send->type));
+	gy_request_done(e, send, 0);
+	gy_request_done(e, recv, err);
+}
+
+static void self_send(struct gy_engine *e, struct gyre_request *send)
+{
+	struct gyre_comm *comm = send->comm;
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &comm->posted) {
+		struct gyre_request *recv = gy_list_entry(pos, struct gyre_request, link);
+
+		if (!p2p_matches(recv, comm->rank, (uint32_t)send->tag))
+			continue;
+		gy_list_del(&recv->link);
+		self_transfer(e, send, recv);
+		return;
+	}
+	gy_list_add_tail(&comm->self, &send->link);
+}
+
+/* ---- receiving ---- */
+
+/* A message that is dropped: its sender gets its memory back.  False: not now. */
+static bool p2p_release(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *first)
+{
+	struct gy_hdr hdr = *first;
+
+	if (first->kind == GY_MSG_EAGER)
+		return true;
+	hdr.kind = GY_MSG_RELEASE;
+	hdr.off = hdr.count;
+	hdr.len = 0;
+	return gy_peer_msg(e, peer, &hdr, NULL) != -EAGAIN;
+}
+
+static void p2p_refuse(struct gy_engine *e, struct gyre_request *recv, struct gy_parked *p)
+{
+	const bool size = p->hdr.type == recv->type;
+
+	gy_err("receive of %zu %s got %llu %s from rank %d, tag %u", recv->count, gyre_type_name(recv->type),
+	       (unsigned long long)p->hdr.count, gyre_type_name(p->hdr.type),
+	       recv->status.source, p->hdr.stream);
+	if (p2p_release(e, p->peer, &p->hdr))
+		gy_unpark(e, p);
+	else
+		gy_list_add_tail(&recv->comm->dropped, &p->link);
+	gy_request_done(e, recv, size ? -EMSGSIZE : -EPROTO);
+}
+
+/* Gives a first message to a receive.  p is ours. */
+static void p2p_accept(struct gy_engine *e, struct gyre_request *recv, struct gy_parked *p)
+{
+	struct gyre_comm *comm = recv->comm;
+	int err;
+
+	recv->status = (struct gyre_status){
+		.source = gy_comm_rank_of(comm, p->peer->rank), .tag = (int)p->hdr.stream,
+		.count = p->hdr.count,
+	};
+	if (p->hdr.type != recv->type || p->hdr.count > recv->count ||
+	    (p->hdr.kind == GY_MSG_EAGER && p->hdr.len != p->hdr.count * gyre_type_size(recv->type))) {
+		p2p_refuse(e, recv, p);
+		return;
+	}
+	if (p->hdr.kind == GY_MSG_EAGER) {
+		if (p->hdr.len)
+			memcpy(recv->out, p->body, p->hdr.len);
+		gy_unpark(e, p);
+		gy_request_done(e, recv, 0);
+		return;
+	}
+	err = p2p_run_prepare(e, recv, &p2p_recv_plan, p->peer->rank, p->hdr.count, p->hdr.seq,
+			      (int)p->hdr.stream);
+	gy_list_add_tail(&p->peer->parked, &p->link);	/* the run's stream finds it there */
+	if (err) {
+		gy_request_done(e, recv, err);
+		gy_comm_fail(comm, err, "no memory to receive a message");
+		return;
+	}
+	p2p_run_enlist(e, &recv->run);
+}
+
+static void p2p_match(struct gy_engine *e, struct gyre_comm *comm, struct gy_parked *p)
+{
+	const int source = gy_comm_rank_of(comm, p->peer->rank);
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &comm->posted) {
+		struct gyre_request *recv = gy_list_entry(pos, struct gyre_request, link);
+
+		if (!p2p_matches(recv, source, p->hdr.stream))
+			continue;
+		gy_list_del(&recv->link);
+		p2p_accept(e, recv, p);
+		return;
+	}
+	gy_list_add_tail(&comm->unexpected, &p->link);
+}
+
+void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
+		    const void *body)
+{
+	const int source = gy_comm_rank_of(comm, peer->rank);
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos, *after;
+	struct gy_parked *p;
+	bool found;
+
+	if (source < 0)
+		return;
+	p = gy_park(e, peer, hdr, body);
+	if (!p) {
+		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d", source);
+		return;
+	}
+	if (hdr->seq != comm->received[source]) {
+		gy_list_add_tail(&comm->early, &p->link);
+		return;
+	}
+	comm->received[source]++;
+	p2p_match(e, comm, p);
+	do {	/* later ones that it had overtaken */
+		found = false;
+		gy_list_for_each_safe(pos, after, &comm->early) {
+			p = gy_list_entry(pos, struct gy_parked, link);
+			if (p->peer != peer || p->hdr.seq != comm->received[source])
+				continue;
+			gy_list_del(&p->link);
+			comm->received[source]++;
+			p2p_match(e, comm, p);
+			found = true;
+			break;
+		}
+	} while (found);
+}
+
+void gy_p2p_tick(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos, *after;
+
+	gy_list_for_each_safe(pos, after, &comm->dropped) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (!p2p_release(e, p->peer, &p->hdr))
+			continue;
+		gy_list_del(&p->link);
+		gy_unpark(e, p);
+	}
+}
+
+void gy_p2p_fail(struct gyre_comm *comm, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos;
+
+	while ((pos = gy_list_pop(&comm->posted)))
+		gy_request_done(e, gy_list_entry(pos, struct gyre_request, link), err);
+	while ((pos = gy_list_pop(&comm->self)))
+		gy_request_done(e, gy_list_entry(pos, struct gyre_request, link), err);
+}
+
+static void p2p_post(struct gy_engine *e, struct gyre_request *recv)
+{
+	struct gyre_comm *comm = recv->comm;
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &comm->unexpected) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (!p2p_matches(recv, gy_comm_rank_of(comm, p->peer->rank), p->hdr.stream))
+			continue;
+		gy_list_del(&p->link);
+		p2p_accept(e, recv, p);
+		return;
+	}
+	gy_list_for_each(pos, &comm->self) {
+		struct gyre_request *send = gy_list_entry(pos, struct gyre_request, link);
+
+		if (!p2p_matches(recv, comm->rank, (uint32_t)send->tag))
+			continue;
+		gy_list_del(&send->link);
+		self_transfer(e, send, recv);
+		return;
+	}
+	gy_list_add_tail(&comm->posted, &recv->link);
+}
+
+/* ---- starting ---- */
+
+/* An eager message straight away, without a run, when that is possible. */
+static bool p2p_send_now(struct gy_engine *e, struct gyre_request *req, struct gy_peer *peer)
+{
+	const size_t bytes = req->count * gyre_type_size(req->type);
+	struct gy_hdr hdr = {
+		.kind = GY_MSG_EAGER, .coll = GY_P2P, .type = req->type, .comm = req->comm->id,
+		.seq = req->comm->sent[req->root], .count = req->count, .stream = (uint32_t)req->tag,
+		.len = (uint32_t)bytes,
+	};
+
+	if (bytes > e->eager_bytes || peer->state != GY_PEER_UP || peer->blocked ||
+	    !gy_peer_allows(peer, bytes) || gy_peer_msg(e, peer, &hdr, req->in))
+		return false;
+	req->comm->sent[req->root]++;
+	gy_request_done(e, req, 0);
+	return true;
+}
+
+static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
+{
+	struct gyre_comm *comm = req->comm;
+	struct gy_peer *peer;
+	int err;
+
+	if (req->root == comm->rank) {
+		atomic_store_explicit(&req->run.state, GY_RUN_RUNNING, memory_order_relaxed);
+		self_send(e, req);
+		return 0;
+	}
+	peer = gy_peer_get(comm->ctx, comm->ranks[req->root]);
+	if (!peer)
+		return -EHOSTUNREACH;
+	if (p2p_send_now(e, req, peer))
+		return 0;
+	if (gy_engine_nruns(e) >= GY_MAX_RUNS)
+		return -EAGAIN;
+	err = p2p_run_prepare(e, req, &p2p_send_plan, peer->rank, req->count, comm->sent[req->root], req->tag);
+	if (err)
+		return err;
+	comm->sent[req->root]++;
+	p2p_run_enlist(e, &req->run);
+	gy_run_pump(e, &req->run);
+	return 0;
+}
+
+static int p2p_start_recv(struct gy_engine *e, struct gyre_request *req)
+{
+	struct gyre_comm *comm = req->comm;
+	struct gy_peer *peer;
+
+	if (req->root != GYRE_ANY_SOURCE && req->root != comm->rank) {
+		peer = gy_peer_get(comm->ctx, comm->ranks[req->root]);
+		if (!peer)
+			return -EHOSTUNREACH;
+		gy_peer_connect(peer);	/* so that its end would be seen; an error fails the communicator */
+	}
+	atomic_store_explicit(&req->run.state, GY_RUN_RUNNING, memory_order_relaxed);
+	p2p_post(e, req);
+	return 0;
+}
+
+int gy_p2p_start(struct gy_engine *e, struct gyre_request *req)
+{
+	int err = atomic_load_explicit(&req->comm->err, memory_order_relaxed);
+
+	if (!err)
+		err = req->kind == GY_REQ_SEND ? p2p_start_send(e, req) : p2p_start_recv(e, req);
+	req->active = !err;
+	return err;
+}
+
+/* ---- entry points ---- */
+
+struct p2p_args {
+	enum gy_request_kind kind;
+	struct gyre_comm *comm;
+	const void *in;
+	void *out;
+	size_t count;
+	enum gyre_type type;
+	int rank, tag;
+};
+
+static gy_cold int p2p_bad(const char *name, const char *what)
+{
+	gy_err("%s: %s", name, what);
+	return -EINVAL;
+}
+
+static int p2p_check(const char *name, const void *buf, size_t count, enum gyre_type type, int rank, int tag,
+		     bool recv, const struct gyre_comm *comm)
+{
+	if (gy_unlikely(!comm))
+		return p2p_bad(name, "comm is NULL");
+	if (gy_unlikely((unsigned)type >= GYRE_NTYPES))
+		return p2p_bad(name, "type is not an enum gyre_type");
+	if (gy_unlikely(count > SIZE_MAX / 16))
+		return p2p_bad(name, "count is too large for the address space");
+	if (gy_unlikely(count && !buf))
+		return p2p_bad(name, "buf is NULL");
+	if (gy_unlikely((rank < 0 && !(recv && rank == GYRE_ANY_SOURCE)) || rank >= comm->size))
+		return p2p_bad(name, recv ? "source is not a rank of comm" : "dest is not a rank of comm");
+	if (gy_unlikely(tag < 0 && !(recv && tag == GYRE_ANY_TAG)))
+		return p2p_bad(name, "tag is negative");
+	return 0;
+}
+
+/* A request for a valid call; started unless persistent. */
+static int p2p_make(struct gy_engine *e, const struct p2p_args *args, bool persistent,
+		    struct gyre_request **reqp)
+{
+	struct gyre_request *req = gy_request_get(e);
+	int err = 0;
+
+	if (!req)
+		return -ENOMEM;
+	req->comm = args->comm;
+	req->kind = args->kind;
+	req->in = args->in;
+	req->out = args->out;
+	req->count = args->count;
+	req->type = args->type;
+	req->root = args->rank;
+	req->tag = args->tag;
+	req->status = (struct gyre_status){ .source = -1, .tag = -1 };
+	req->persistent = persistent;
+	if (!persistent)
+		err = gy_p2p_start(e, req);
+	if (err)
+		gy_request_put(e, req);
+	else
+		*reqp = req;
+	return err;
+}
+
+static int p2p_request(const char *name, const struct p2p_args *args, bool persistent,
+		       struct gyre_request **reqp)
+{
+	struct gy_engine *e;
+	int err;
+
+	err = p2p_check(name, args->in ? args->in : args->out, args->count, args->type, args->rank, args->tag,
+			args->kind == GY_REQ_RECV, args->comm);
+	if (err)
+		return err;
+	if (!reqp)
+		return p2p_bad(name, "reqp is NULL");
+	e = &args->comm->ctx->engine;
+	gy_engine_enter(e);
+	err = p2p_make(e, args, persistent, reqp);
+	gy_engine_exit(e);
+	return err;
+}
+
+/* Blocking: n requests started in order and waited for; statuses may be NULL, or have NULLs. */
+static int p2p_block(struct gy_engine *e, const struct p2p_args *args, unsigned n,
+		     struct gyre_status *status)
+{
+	struct gyre_request *req[2] = { NULL, NULL };
+	int err = 0, one;
+	unsigned i;
+
+	gy_engine_enter(e);
+	for (i = 0; i < n && !err; i++) {
+		while ((err = p2p_make(e, &args[i], false, &req[i])) == -EAGAIN) {
+			gy_engine_progress(e);		/* a blocking call waits for its turn */
+			gy_engine_leave(e);
+			gy_engine_enter(e);
+		}
+	}
+	for (i = 0; i < n && req[i]; i++) {
+		gy_engine_wait(e, &req[i]->run);
+		one = req[i]->run.err;
+		if (!err)
+			err = one;
+		if (status && req[i]->kind == GY_REQ_RECV)
+			*status = req[i]->status;
+		gy_request_put(e, req[i]);
+	}
+	gy_engine_exit(e);
+	return err;
+}
+
+static struct p2p_args send_args(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
+				 struct gyre_comm *comm)
+{
+	return (struct p2p_args){
+		.kind = GY_REQ_SEND, .comm = comm, .in = buf, .count = count, .type = type,
+		.rank = dest, .tag = tag,
+	};
+}
+
+static struct p2p_args recv_args(void *buf, size_t count, enum gyre_type type, int source, int tag,
+				 struct gyre_comm *comm)
+{
+	return (struct p2p_args){
+		.kind = GY_REQ_RECV, .comm = comm, .out = buf, .count = count, .type = type,
+		.rank = source, .tag = tag,
+	};
+}
+
+int gyre_send(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
+	      struct gyre_comm *comm)
+{
+	const int err = p2p_check("gyre_send", buf, count, type, dest, tag, false, comm);
+	const struct p2p_args args = send_args(buf, count, type, dest, tag, comm);
+
+	return err ? err : p2p_block(&comm->ctx->engine, &args, 1, NULL);
+}
+
+int gyre_isend(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
+	       struct gyre_comm *comm, struct gyre_request **reqp)
+{
+	const struct p2p_args args = send_args(buf, count, type, dest, tag, comm);
+
+	return p2p_request("gyre_isend", &args, false, reqp);
+}
+
+int gyre_send_init(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
+		   struct gyre_comm *comm, struct gyre_request **reqp)
+{
+	const struct p2p_args args = send_args(buf, count, type, dest, tag, comm);
+
+	return p2p_request("gyre_send_init", &args, true, reqp);
+}
+
+int gyre_recv(void *buf, size_t count, enum gyre_type type, int source, int tag,
+	      struct gyre_comm *comm, struct gyre_status *status)
+{
+	const int err = p2p_check("gyre_recv", buf, count, type, source, tag, true, comm);
+	const struct p2p_args args = recv_args(buf, count, type, source, tag, comm);
+
+	return err ? err : p2p_block(&comm->ctx->engine, &args, 1, status);
+}
+
+int gyre_irecv(void *buf, size_t count, enum gyre_type type, int source, int tag,
+	       struct gyre_comm *comm, struct gyre_request **reqp)
+{
+	const struct p2p_args args = recv_args(buf, count, type, source, tag, comm);
+
+	return p2p_request("gyre_irecv", &args, false, reqp);
+}
+
+int gyre_recv_init(void *buf, size_t count, enum gyre_type type, int source, int tag,
+		   struct gyre_comm *comm, struct gyre_request **reqp)
+{
+	const struct p2p_args args = recv_args(buf, count, type, source, tag, comm);
+
+	return p2p_request("gyre_recv_init", &args, true, reqp);
+}
+
+int gyre_sendrecv(const void *sendbuf, size_t sendcount, enum gyre_type sendtype, int dest,
+		  int sendtag, void *recvbuf, size_t recvcount, enum gyre_type recvtype, int source,
+		  int recvtag, struct gyre_comm *comm, struct gyre_status *status)
+{
+	const struct p2p_args args[] = {
+		recv_args(recvbuf, recvcount, recvtype, source, recvtag, comm),
+		send_args(sendbuf, sendcount, sendtype, dest, sendtag, comm),
+	};
+	int err;
+
+	err = p2p_check("gyre_sendrecv", sendbuf, sendcount, sendtype, dest, sendtag, false, comm);
+	if (!err)
+		err = p2p_check("gyre_sendrecv", recvbuf, recvcount, recvtype, source, recvtag, true, comm);
+	return err ? err : p2p_block(&comm->ctx->engine, args, 2, status);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * peer.c - other ranks: choosing a transport for each, connections coming up and being lost, and
+ * leaving in good order.
+ *
+ * A rank that leaves says BYE and waits, for a bounded time, until each peer has said that it needs
+ * nothing more from it (BYE_ACK): its last messages are then known to be where they belong.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+
+#define LEAVE_NS (2 * 1000 * 1000 * 1000ull)
+
+int gy_peer_transport(const struct gyre_context *ctx, int rank)
+{
+	const struct gy_job_entry *job = &ctx->job[rank];
+	int i;
+
+	for (i = 0; gy_transports[i]; i++) {
+		if (ctx->nics[i] && job->blob[i].len &&
+		    !gy_transports[i]->reach(ctx->nics[i], rank, job->blob[i].bytes, job->blob[i].len))
+			return i;
+	}
+	return -1;
+}
+
+struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
+{
+	struct gy_engine *e = &ctx->engine;
+	struct gy_peer *peer = e->peers[rank];
+	int i, err;
+
+	if (peer)
+		return peer;
+	i = gy_peer_transport(ctx, rank);
+	if (i < 0) {
+		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts the choice)", ctx->rank,
+		       rank);
+		return NULL;
+	}
+	peer = gy_alloc(sizeof(*peer));
+	if (!peer)
+		return NULL;
+	peer->ctx = ctx;
+	peer->rank = rank;
+	gy_list_init(&peer->streams);
+	gy_list_init(&peer->parked);
+	err = gy_transports[i]->ep_open(ctx->nics[i], peer, &peer->ep);
+	if (err) {
+		gy_err("cannot make an endpoint to rank %d by %s: %s", rank, gy_transports[i]->name,
+		       gyre_strerror(err));
+		gy_free(peer);
+		return NULL;
+	}
+	e->peers[rank] = peer;
+	return peer;
+}
+
+int gy_peer_connect(struct gy_peer *peer)
+{
+	int err;
+
+	if (peer->state == GY_PEER_LOST)
+		return peer->err;
+	if (peer->left)
+		return -ECONNRESET;
+	if (peer->state != GY_PEER_IDLE)
+		return 0;
+	peer->state = GY_PEER_CONNECTING;
+	err = peer->ep->ops->connect(peer->ep);
+	if (err) {
+		peer->state = GY_PEER_LOST;
+		peer->err = err;
+	}
+	return err;
+}
+
+struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
+{
+	struct gy_peer *peer = gy_peer_get(ctx, rank);
+
+	if (!peer || peer->state == GY_PEER_LOST || strcmp(peer->ep->ops->name, transport))
+		return NULL;
+	return peer->ep;
+}
+
+static void peer_mark_dirty(struct gy_peer *peer)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &peer->streams)
+		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
+}
+
+void gy_ep_up(struct gy_ep *ep)
+{
+	struct gy_peer *peer = ep->peer;
+
+	gy_assert(gy_driver_held(&ep->nic->ctx->engine));
+	if (peer->state == GY_PEER_LOST)
+		return;
+	peer->state = GY_PEER_UP;
+	if (ep->caps & GY_CAP_BULK)
+		peer->ctx->engine.fd_data = true;
+	peer_mark_dirty(peer);
+	gy_dbg("connected to rank %d by %s", peer->rank, ep->ops->name);
+}
+
+void gy_ep_room(struct gy_ep *ep)
+{
+	ep->peer->blocked = ep->peer->bulk_blocked = false;
+	peer_mark_dirty(ep->peer);
+}
+
+/* Every communicator that needs this rank fails. */
+static void peer_lost_comms(struct gy_peer *peer, int err, const char *why)
+{
+	struct gy_engine *e = &peer->ctx->engine;
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &e->comms) {
+		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
+		const int rank = gy_comm_rank_of(comm, peer->rank);
+
+		if (rank >= 0)
+			gy_comm_fail(comm, err, "rank %d is lost: %s", rank, why);
+	}
+}
+
+/* It left in good order: only operations that still need it fail. */
+static void peer_left_comms(struct gy_peer *peer)
+{
+	struct gy_list *pos;
+
+	while ((pos = gy_list_first(&peer->streams))) {
+		struct gyre_comm *comm = gy_list_entry(pos, struct gy_stream, peer_link)->run->comm;
+
+		gy_comm_fail(comm, -ECONNRESET, "rank %d has left (gyre_context_destroy), and is needed",
+			     gy_comm_rank_of(comm, peer->rank));
+	}
+}
+
+void gy_ep_down(struct gy_ep *ep, int err, const char *why)
+{
+	struct gy_peer *peer = ep->peer;
+	const bool orderly = peer->left && err != -EPROTO;
+
+	gy_assert(gy_driver_held(&ep->nic->ctx->engine));
+	if (peer->state == GY_PEER_LOST)
+		return;
+	peer->state = GY_PEER_LOST;
+	peer->err = err;
+	if (ep->nic->ctx->engine.leaving)
+		return;
+	if (orderly)
+		peer_left_comms(peer);
+	else
+		peer_lost_comms(peer, err, why);
+}
+
+/* ---- leaving ---- */
+
+static void peer_say(struct gy_engine *e, struct gy_peer *peer, enum gy_msg_kind kind, bool *said)
+{
+	struct gy_hdr hdr = { .kind = kind };
+
+	if (!*said && gy_peer_msg(e, peer, &hdr, NULL) != -EAGAIN)
+		*said = true;
+}
+
+/* A peer that leaves may go when nothing that is open here waits for its data. */
+static void peer_answer_bye(struct gy_engine *e, struct gy_peer *peer)
+{
+	if (peer->left && gy_list_empty(&peer->streams))
+		peer_say(e, peer, GY_MSG_BYE_ACK, &peer->said_ack);
+}
+
+void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	if (hdr->kind == GY_MSG_BYE_ACK) {
+		peer->acked = true;
+		return;
+	}
+	peer->left = true;
+	peer_answer_bye(e, peer);
+}
+
+void gy_peers_tick(struct gy_engine *e)
+{
+	struct gy_list *pos, *after;
+	int i;
+
+	for (i = 0; i < e->ctx->nranks; i++) {
+		struct gy_peer *peer = e->peers[i];
+
+		if (!peer || peer->state != GY_PEER_UP)
+			continue;
+		gy_peer_credit(e, peer);
+		peer_answer_bye(e, peer);
+		/* Parked messages of calls that this rank has made differently. */
+		gy_list_for_each_safe(pos, after, &peer->parked) {
+			struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+			struct gyre_comm *comm = gy_comm_find(e, p->hdr.comm);
+
+			if (comm && p->hdr.coll != GY_P2P && !gy_comm_check(comm, peer, &p->hdr))
+				break;
+		}
+	}
+}
+
+static bool peers_still_needed(struct gy_engine *e)
+{
+	bool needed = false;
+	int i;
+
+	for (i = 0; i < e->ctx->nranks; i++) {
+		struct gy_peer *peer = e->peers[i];
+
+		if (!peer || peer->state != GY_PEER_UP)
+			continue;
+		peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
+		peer_answer_bye(e, peer);
+		needed |= !peer->acked;
+	}
+	return needed;
+}
+
+void gy_peers_close(struct gy_engine *e, bool drain)
+{
+	struct gy_sys *sys = e->ctx->sys;
+	const uint64_t end = sys->ops->now_ns(sys) + LEAVE_NS;
+	struct gy_list *pos;
+	unsigned idle = 0;
+	int i;
+
+	e->leaving = true;
+	while (drain && peers_still_needed(e) && sys->ops->now_ns(sys) < end)
+		if (gy_engine_progress(e))
+			idle = 0;
+		else
+			gy_engine_wait_step(e, &idle);
+	for (i = 0; i < e->ctx->nranks; i++) {
+		struct gy_peer *peer = e->peers[i];
+
+		if (!peer)
+			continue;
+		peer->state = GY_PEER_LOST;
+		peer->ep->ops->ep_close(peer->ep, drain);
+		while ((pos = gy_list_pop(&peer->parked)))
+			gy_unpark(e, gy_list_entry(pos, struct gy_parked, link));
+		e->peers[i] = NULL;
+		gy_free(peer);
+	}
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GY_PEER_H
+#define GY_PEER_H
+/*
+ * What a context keeps about one other rank, from the first time that a plan or a message names it.
+ * Locking: driver only.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/list.h"
+
+struct gyre_context;
+struct gy_ep;
+
+enum gy_peer_state {
+	GY_PEER_IDLE,		/* no connection asked for */
+	GY_PEER_CONNECTING,
+	GY_PEER_UP,
+	GY_PEER_LOST,		/* for good: err says why */
+};
+
+struct gy_peer {
+	struct gyre_context *ctx;
+	int rank;		/* in the world */
+	enum gy_peer_state state;
+	int err;		/* GY_PEER_LOST: -errno */
+	bool blocked;		/* the small lane said -EAGAIN; until gy_ep_room */
+	bool bulk_blocked;
+	bool left;		/* it said BYE */
+	bool said_bye, said_ack, acked;
+	struct gy_ep *ep;
+	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
+	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
+	uint32_t eager_sent, eager_acked;	/* bytes; the difference is bounded by the allowance */
+	uint32_t eager_used, eager_told;	/* bytes consumed of the peer's; what it knows of that */
+};
+
+/* The peer for a world rank (made when needed), not connected.  NULL: no memory, or no transport reaches it. */
+struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank);
+
+/* Position in gy_transports of the one that joins us to that rank; -1: none does. */
+int gy_peer_transport(const struct gyre_context *ctx, int rank);
+
+/* Starts to connect, when IDLE.  0, or the peer's error. */
+int gy_peer_connect(struct gy_peer *peer);
+#endif

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * run.c - runs: opening moves, what they may touch when, and computing their grains.
+ *
+ * A move advances over its elements, front to back: `ok` of them are free of hazards, `done` are
+ * computed; its streams advance on their own (stream.c).  A move that only sends out of memory
+ * computes nothing: what is ok is done.
+ * Cost: a pump looks at each open move's dependencies; moves open at a time are bounded by the window.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/peer.h"
+
+#define RUN_BUDGET 4	/* grains computed in one pump, before transports are looked at again */
+#define PULL_PIECE (64 * 1024)
+
+int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan)
+{
+	uint32_t window = plan->min_window > GY_WINDOW ? plan->min_window : GY_WINDOW;
+	size_t scratch;
+	uint32_t i;
+
+	if (window > plan->nmoves)
+		window = plan->nmoves;
+	if (run->ops_size < window) {
+		gy_free(run->ops);
+		run->ops_size = 0;
+		run->ops = gy_alloc_array(window, sizeof(*run->ops));
+		if (!run->ops)
+			return -ENOMEM;
+		run->ops_size = window;
+		for (i = 0; i < window; i++)
+			gy_list_init(&run->ops[i].streams);
+	}
+	scratch = plan->nscratch * run->total * run->es;
+	if (run->scratch_size < scratch) {
+		gy_free(run->scratch);
+		run->scratch_size = 0;
+		run->scratch = gy_alloc_aligned(GY_CACHELINE, scratch);
+		if (!run->scratch)
+			return -ENOMEM;
+		run->scratch_size = scratch;
+	}
+	run->mem[GY_SCRATCH] = run->scratch;
+	run->plan = plan;
+	run->window = window;
+	run->base = run->next = 0;
+	return 0;
+}
+
+void gy_run_fini(struct gy_run *run)
+{
+	gy_free(run->ops);
+	gy_free(run->scratch);
+}
+
+/* ---- blocks and addresses ---- */
+
+static uint32_t run_block(const struct gy_range *r, uint32_t pos)
+{
+	const uint32_t b = r->first + pos * r->stride;
+
+	return r->modulo ? b % r->modulo : b;
+}
+
+/* Where block b of a space begins, and how long it is, in elements. */
+static uint64_t run_block_off(const struct gy_run *run, uint8_t space, uint32_t b, uint64_t *len)
+{
+	const uint32_t n = run->plan->nblocks, set = space == GY_SCRATCH ? b / n : 0;
+	const uint32_t i = space == GY_SCRATCH ? b % n : b;
+
+	*len = gy_run_block_len(run, i);
+	return set * run->total + (i * run->q < run->total ? i * run->q : run->total);
+}
+
+/* Elements in the first pos blocks of an end. */
+static uint64_t run_pos(const struct gy_run *run, const struct gy_end *end, uint32_t pos)
+{
+	uint64_t sum = 0, len;
+	uint32_t i;
+
+	for (i = 0; i < pos; i++) {
+		run_block_off(run, end->space, run_block(&end->range, i), &len);
+		sum += len;
+	}
+	return sum;
+}
+
+void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem, uint64_t *contig)
+{
+	uint64_t off = 0, len = 0, start, more;
+	uint32_t i;
+
+	for (i = 0; i < end->range.count; i++) {
+		off = run_block_off(run, end->space, run_block(&end->range, i), &len);
+		if (elem < len)
+			break;
+		if (i + 1 < end->range.count)
+			elem -= len;
+	}
+	start = off + elem;
+	len -= elem;
+	for (i++; i < end->range.count; i++) {		/* neighbours that follow in memory */
+		if (run_block_off(run, end->space, run_block(&end->range, i), &more) != start + len)
+			break;
+		len += more;
+	}
+	*contig = len;
+	return (char *)run->mem[end->space] + start * run->es;
+}
+
+int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end)
+{
+	return run->peer >= 0 ? run->peer : run->comm->ranks[end->peer];
+}
+
+/* ---- dependencies ---- */
+
+/* How far an earlier move is, for this kind of dependency; UINT64_MAX: over. */
+static uint64_t run_progress_of(const struct gy_run *run, const struct gy_dep *dep, const struct gy_op **opp)
+{
+	struct gy_op *op = &run->ops[dep->move % run->window];
+	const struct gy_list *pos;
+	uint64_t upto;
+
+	*opp = op;
+	if (dep->move < run->base || !op->open || op->index != dep->move)
+		return UINT64_MAX;
+	if (!op->len)
+		return op->computed ? UINT64_MAX : 0;
+	upto = op->done;
+	if (dep->kind == GY_DEP_FREE) {
+		gy_list_for_each(pos, &op->streams) {
+			const struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+			if (s->out && s->freed < upto)
+				upto = s->freed;
+		}
+	}
+	return upto;
+}
+
+/* Up to which of its elements a move may go now. */
+static void run_update_ok(const struct gy_run *run, struct gy_op *op)
+{
+	const struct gy_dep *dep = run->plan->deps + op->move->dep, *end = dep + op->move->ndeps;
+	uint64_t ok = op->len, upto, at, from, n;
+	const struct gy_op *before;
+	bool ready = true;
+
+	for (; dep < end; dep++) {
+		upto = run_progress_of(run, dep, &before);
+		if (upto == UINT64_MAX)
+			continue;
+		if (!op->len || !before->len) {	/* no elements to compare: all of it, or none */
+			ready = false;
+			ok = 0;
+			break;
+		}
+		from = run_pos(run, before->shape, dep->from);
+		n = run_pos(run, before->shape, dep->from + dep->n) - from;
+		if (upto >= from + n)
+			continue;
+		at = run_pos(run, op->shape, dep->at);
+		if (upto > from)
+			at += upto - from;
+		if (at < ok)
+			ok = at;
+	}
+	op->ok = ok;
+	op->ready = ready && ok == op->len;
+}
+
+/* ---- computing ---- */
+
+int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		   unsigned nin, size_t n, bool final)
+{
+	const void *part[GY_MAX_INPUTS];
+	unsigned i, k;
+
+	if (nin == 1) {
+		if (dst != in[0])
+			gy_kernel_copy(dst, in[0], n * run->es);
+	} else {
+		k = nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS;
+		run->reduce(dst, in, k, n);
+		for (i = k; i < nin; i += k - 1) {
+			k = nin - i < GY_MAX_INPUTS - 1 ? nin - i + 1 : GY_MAX_INPUTS;
+			part[0] = dst;
+			memcpy(part + 1, in + i, (k - 1) * sizeof(*part));
+			run->reduce(dst, part, k, n);
+		}
+	}
+	if (final && run->divide)
+		gy_kernel_divide(e->kernels, run->type, dst, dst, n, run->divide);
+	return 0;
+}
+
+/*
+ * The inputs of n elements from elem on.  Streams whose memory cannot be mapped are pulled into the
+ * bounce buffer, each into its share, or straight into `into` when it is the only input.
+ */
+static int run_inputs(struct gy_engine *e, struct gy_run *run, struct gy_op *op, uint64_t elem,
+		      uint64_t *np, const void **in, void *into)
+{
+	const struct gy_end *end = run->plan->ends + op->move->end;
+	const unsigned nin = op->move->nin;
+	struct gy_stream *pull[GY_MAX_ENDS];
+	uint64_t n = *np, contig, share = 0;
+	struct gy_list *pos;
+	unsigned i, npull = 0;
+	char *bounce = e->bounce;
+	int err;
+
+	for (i = 0; i < nin; i++) {
+		if (end[i].space == GY_STREAM)
+			continue;
+		in[i] = gy_run_at(run, &end[i], elem, &contig);
+		n = gy_min(n, contig);
+	}
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (s->out)
+			continue;
+		err = gy_stream_read(s, elem, &in[s->nin], &contig);
+		if (err)
+			return err;
+		n = gy_min(n, contig);
+		if (!in[s->nin])
+			pull[npull++] = s;
+	}
+	if (npull && !(nin == 1 && into)) {
+		share = gy_min(GY_BOUNCE_BYTES / npull, PULL_PIECE) & ~(size_t)(GY_CACHELINE - 1);
+		n = gy_min(n, share / run->es);
+	}
+	for (i = 0; i < npull; i++) {
+		void *dst = nin == 1 && into ? into : bounce + i * share;
+
+		err = gy_stream_pull(pull[i], elem, dst, n);
+		if (err)
+			return err;
+		in[pull[i]->nin] = dst;
+	}
+	*np = n;
+	return 0;
+}
+
+/* Computes elements [elem, elem + n) of an op; dst: the slot that takes them, or NULL for memory. */
+static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
+				 uint64_t elem, uint64_t n, char *dst)
+{
+	const bool final = op->move->flags & GY_MOVE_FINAL;
+	const void *in[GY_MAX_ENDS];
+	uint64_t piece, contig;
+	const char *own;
+	unsigned i;
+	void *to;
+	int err;
+
+	while (n) {
+		piece = n;
+		to = dst;
+		if (!dst) {
+			to = gy_run_at(run, op->mem_out, elem, &contig);
+			piece = gy_min(piece, contig);
+		}
+		err = run_inputs(e, run, op, elem, &piece, in, to);
+		if (err)
+			return err;
+		/*
+		 * More inputs than one kernel call takes: dst must not be among the later ones.
+		 * Fold elsewhere then.
+		 */
+		own = to;
+		for (i = GY_MAX_INPUTS; i < op->move->nin && in[i] != own; i++)
+			;
+		if (i < op->move->nin) {
+			piece = gy_min(piece, GY_FOLD_BYTES / run->es);
+			gy_run_compute(e, run, e->fold, in, op->move->nin, piece, final);
+			memcpy(to, e->fold, piece * run->es);
+		} else {
+			gy_run_compute(e, run, to, in, op->move->nin, piece, final);
+		}
+		elem += piece;
+		n -= piece;
+		if (dst)
+			dst += piece * run->es;
+	}
+	return 0;
+}
+
+/* A slot for the grain at op->done that goes to out streams only.  -EAGAIN: not now. */
+static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *op, struct gy_slot **slotp)
+{
+	const uint64_t g = op->done / run->grain;
+	struct gy_list *pos;
+	struct gy_slot *slot;
+
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (s->out && s->slot[g % GY_STREAM_SLOTS])
+			return -EAGAIN;
+	}
+	slot = gy_slot_get(&e->pool, op->index == run->base);
+	if (!slot)
+		return -EAGAIN;
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (s->out) {
+			s->slot[g % GY_STREAM_SLOTS] = slot;
+			slot->users++;
+		}
+	}
+	*slotp = slot;
+	return 0;
+}
+
+/* How far inputs have come; `direct`: they are in their memory already. */
+static uint64_t run_available(const struct gy_op *op, bool *direct, bool *all)
+{
+	uint64_t avail = op->ok;
+	struct gy_list *pos;
+
+	*direct = false;
+	*all = true;
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (s->out)
+			continue;
+		avail = gy_min(avail, s->avail);
+		*direct |= s->direct;
+		*all &= s->got;
+	}
+	return avail;
+}
+
+static void run_advance(struct gy_engine *e, struct gy_run *run, struct gy_op *op, uint64_t upto)
+{
+	struct gy_list *pos;
+
+	op->done = upto;
+	if (op->done == op->len)
+		op->computed = true;
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (!s->out)
+			gy_stream_consumed(e, s, upto);
+	}
+	run->moved_ns = e->now_ns;
+}
+
+/* Computes what it can of an open move, at most one grain.  Returns 1: did something, 0, -errno. */
+static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op *op)
+{
+	struct gy_slot *slot = NULL;
+	uint64_t avail, hi;
+	bool direct, all;
+	int err;
+
+	if (op->computed)
+		return 0;
+	run_update_ok(run, op);
+	if (op->pure_send) {
+		if (op->ok == op->done && !(op->ready && !op->computed))
+			return 0;
+		op->done = op->ok;
+		op->computed = op->ready;
+		return 1;
+	}
+	avail = run_available(op, &direct, &all);
+	if (!op->len) {
+		if (!op->ready || !all)
+			return 0;
+		run_advance(e, run, op, 0);
+		return 1;
+	}
+	if (direct) {
+		if (avail == op->done)
+			return 0;
+		run_advance(e, run, op, avail);
+		return 1;
+	}
+	hi = gy_min((op->done / run->grain + 1) * run->grain, op->len);
+	if (avail < hi)
+		return 0;
+	if (!op->mem_out) {
+		err = run_out_slot(e, run, op, &slot);
+		if (err)
+			return 0;
+	}
+	err = run_compute_piecewise(e, run, op, op->done, hi - op->done, slot ? slot->mem : NULL);
+	if (err)
+		return err;
+	e->stats.grains++;
+	run_advance(e, run, op, hi);
+	return 1;
+}
+
+/* ---- opening and closing moves ---- */
+
+static int run_op_open(struct gy_engine *e, struct gy_run *run)
+{
+	struct gy_op *op = &run->ops[run->next % run->window];
+	const struct gy_move *mv = &run->plan->moves[run->next];
+	const struct gy_end *end = run->plan->ends + mv->end;
+	unsigned i;
+	int err;
+
+	op->move = mv;
+	op->index = run->next;
+	op->shape = op->source = op->mem_out = NULL;
+	op->ok = op->done = 0;
+	op->ready = op->computed = false;
+	op->nout = 0;
+	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
+		if (end[i].space == GY_STREAM) {
+			op->nout += i >= mv->nin;
+			continue;
+		}
+		if (!op->shape)
+			op->shape = &end[i];
+		if (i >= mv->nin)
+			op->mem_out = &end[i];
+	}
+	op->pure_send = mv->nin == 1 && end[0].space != GY_STREAM && !op->mem_out &&
+			!(mv->flags & GY_MOVE_FINAL);
+	op->source = op->pure_send ? &end[0] : op->mem_out;
+	op->len = run_pos(run, op->shape, op->shape->range.count);
+	op->open = true;
+	run->next++;
+	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
+		if (end[i].space != GY_STREAM)
+			continue;
+		err = gy_stream_open(e, run, op, &end[i], i >= mv->nin, i);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Works on one open move.  1: did something; the move may be closed afterwards. */
+static int run_op_step(struct gy_engine *e, struct gy_run *run, struct gy_op *op)
+{
+	bool finished = true;
+	struct gy_list *pos, *after;
+	int did, err;
+
+	did = run_op_compute(e, run, op);
+	if (did < 0)
+		return did;
+	gy_list_for_each_safe(pos, after, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		err = gy_stream_pump(e, s);
+		if (err)
+			return err;
+		finished &= s->finished;
+	}
+	if (!op->computed || !finished)
+		return did;
+	while (!gy_list_empty(&op->streams))
+		gy_stream_close(e, gy_list_entry(op->streams.next, struct gy_stream, op_link), false);
+	op->open = false;
+	while (run->base < run->next && !run->ops[run->base % run->window].open)
+		run->base++;
+	return 1;
+}
+
+static int run_pass(struct gy_engine *e, struct gy_run *run)
+{
+	int did = 0, err;
+	uint32_t m;
+
+	while (run->next < run->plan->nmoves && run->next - run->base < run->window) {
+		err = run_op_open(e, run);
+		if (err)
+			return err;
+	}
+	for (m = run->base; m < run->next; m++) {
+		struct gy_op *op = &run->ops[m % run->window];
+
+		if (m < run->base || !op->open || op->index != m)
+			continue;
+		err = run_op_step(e, run, op);
+		if (err < 0)
+			return err;
+		did |= err;
+	}
+	return did;
+}
+
+void gy_run_pump(struct gy_engine *e, struct gy_run *run)
+{
+	int budget = RUN_BUDGET, did;
+
+	gy_assert(gy_driver_held(e));
+	if (run->straight || atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
+		return;
+	run->dirty = false;
+	do {
+		did = run_pass(e, run);
+	} while (did > 0 && --budget && run->base < run->plan->nmoves);
+	if (atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
+		return;		/* an upcall inside ended it */
+	if (did < 0)
+		gy_comm_fail(run->comm, did, "moving data failed: %s", gyre_strerror(did));
+	else if (run->base == run->plan->nmoves)
+		gy_run_end(e, run, 0);
+	else if (did)
+		run->dirty = true;
+}
+
+void gy_run_start(struct gy_engine *e, struct gy_run *run)
+{
+	run->straight = false;
+	run->moved_ns = e->now_ns;
+	gy_run_pump(e, run);
+}
+
+void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
+{
+	uint32_t m;
+
+	gy_assert(gy_driver_held(e));
+	if (!run->straight) {
+		for (m = run->base; m < run->next; m++) {
+			struct gy_op *op = &run->ops[m % run->window];
+
+			while (!gy_list_empty(&op->streams))
+				gy_stream_close(e, gy_list_entry(op->streams.next, struct gy_stream, op_link),
+						true);
+			op->open = false;
+		}
+	}
+	gy_list_del(&run->link);
+	gy_list_del(&run->comm_link);
+	gy_engine_count(e, -1);
+	run->err = err;
+	if (!err && run->hdr.coll != GY_P2P)
+		run->comm->history[run->hdr.seq % GY_HISTORY] = gy_fp(&run->hdr);
+	/* Pairs with the acquire load of whoever tests or waits: results before state. */
+	atomic_store_explicit(&run->state, GY_RUN_DONE, memory_order_release);
+	gy_engine_notify(e);
+}

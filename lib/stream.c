@@ -1,0 +1,859 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * stream.c - streams: how the grains of one move reach the next rank's, and the upcalls of transports.
+ *
+ *   sender			receiver
+ *   EAGER(all bytes) ->				whole stream in one message, copied
+ *   LEND(off, where) ->	reads there
+ *			  <- RELEASE(upto)	the source may change up to there
+ *			  <- GRANT(upto)	so much has a place here
+ *   grains ->					each to its place, any order
+ *   RTS ->			(GRANT ...)		sent where the receiver cannot know that it should grant
+ *
+ * What a stream has to say is a difference of two of its counters, said when there is room.
+ * Messages that no open stream can use are parked with their peer until one opens.
+ * Cost: one small message per LEND and RELEASE, one GRANT per half window of grains.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+
+#define ALLOWANCE (32 * 1024)	/* eager bytes that a peer parks for us at most */
+#define GRAINS_OUT 4		/* grains of one stream that a transport holds at a time */
+
+/* ---- parking ---- */
+
+static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX };
+
+struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
+			  const void *body)
+{
+	unsigned c = hdr->len <= park_sizes[0] ? 0 : hdr->len <= park_sizes[1] ? 1 : 2;
+	struct gy_parked *p = e->free_parked[c];
+
+	if (p) {
+		e->free_parked[c] = (struct gy_parked *)p->link.next;
+	} else {
+		p = gy_alloc(sizeof(*p) + park_sizes[c]);
+		if (!p)
+			return NULL;
+		p->size_class = c;
+	}
+	p->peer = peer;
+	p->hdr = *hdr;
+	memcpy(p->body, body, hdr->len);
+	return p;
+}
+
+/* What an eager message counts in the allowance: parked headers cost memory too. */
+static uint32_t eager_cost(uint32_t len)
+{
+	return len + sizeof(struct gy_hdr);
+}
+
+void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer)
+{
+	struct gy_hdr hdr = { .kind = GY_MSG_CREDIT };
+
+	if (gy_unlikely(peer->eager_used - peer->eager_told > ALLOWANCE / 2))
+		gy_peer_msg(e, peer, &hdr, NULL);	/* on -EAGAIN, the next message has it, or the tick */
+}
+
+void gy_unpark(struct gy_engine *e, struct gy_parked *p)
+{
+	struct gy_peer *peer = p->peer;
+
+	p->link.next = (struct gy_list *)e->free_parked[p->size_class];
+	e->free_parked[p->size_class] = p;
+	if (p->hdr.kind == GY_MSG_EAGER) {
+		peer->eager_used += eager_cost(p->hdr.len);
+		gy_peer_credit(e, peer);
+	}
+}
+
+/* ---- saying things ---- */
+
+bool gy_peer_allows(const struct gy_peer *peer, uint32_t len)
+{
+	return peer->eager_sent - peer->eager_acked + eager_cost(len) <= ALLOWANCE;
+}
+
+int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body)
+{
+	int err;
+
+	if (gy_unlikely(peer->state != GY_PEER_UP))
+		return peer->state == GY_PEER_LOST ? peer->err : -EAGAIN;
+	hdr->credit = peer->eager_used;
+	err = peer->ep->ops->msg(peer->ep, hdr, body);
+	if (gy_unlikely(err)) {
+		peer->blocked |= err == -EAGAIN;
+		return err;
+	}
+	peer->eager_told = hdr->credit;
+	if (hdr->kind == GY_MSG_EAGER)
+		peer->eager_sent += eager_cost(hdr->len);
+	e->stats.messages++;
+	return 0;
+}
+
+static int stream_say(struct gy_engine *e, struct gy_stream *s, enum gy_msg_kind kind, uint64_t off,
+		      const void *body, uint32_t len)
+{
+	struct gy_hdr hdr = s->run->hdr;
+
+	hdr.kind = kind;
+	hdr.off = off;
+	hdr.len = len;
+	if (s->run->hdr.coll != GY_P2P)
+		hdr.stream = s->index;
+	return gy_peer_msg(e, s->peer, &hdr, body);
+}
+
+/* ---- open and close ---- */
+
+static struct gy_stream *stream_alloc(struct gy_engine *e)
+{
+	struct gy_stream *s = e->free_streams;
+
+	if (!s)
+		return gy_alloc(sizeof(*s));
+	e->free_streams = (struct gy_stream *)s->op_link.next;
+	memset(s, 0, sizeof(*s));
+	return s;
+}
+
+static bool stream_matches(const struct gy_stream *s, const struct gy_hdr *hdr)
+{
+	const bool to_out = hdr->kind == GY_MSG_GRANT || hdr->kind == GY_MSG_RELEASE;
+
+	return s->run->hdr.seq == hdr->seq && s->run->hdr.comm == hdr->comm && s->out == to_out &&
+	       (s->run->hdr.coll == GY_P2P) == (hdr->coll == GY_P2P) &&
+	       (hdr->coll == GY_P2P || s->index == hdr->stream);
+}
+
+static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
+		       const void *body, struct gy_parked *p);
+
+int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
+		   const struct gy_end *end, bool out, unsigned nin)
+{
+	struct gy_peer *peer = gy_peer_get(e->ctx, gy_run_world_rank(run, end));
+	struct gy_list *pos, *after;
+	struct gy_stream *s;
+	int err;
+
+	if (!peer)
+		return -EHOSTUNREACH;
+	err = gy_peer_connect(peer);
+	if (err)
+		return err;
+	s = stream_alloc(e);
+	if (!s)
+		return -ENOMEM;
+	s->run = run;
+	s->op = op;
+	s->peer = peer;
+	s->index = end->stream;
+	s->out = out;
+	s->nin = nin;
+	s->len = op->len;
+	gy_list_add_tail(&op->streams, &s->op_link);
+	gy_list_add_tail(&peer->streams, &s->peer_link);
+	gy_list_for_each_safe(pos, after, &peer->parked) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (!stream_matches(s, &p->hdr))
+			continue;
+		gy_list_del(&p->link);
+		err = stream_take(e, s, &p->hdr, p->body, p);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void stream_put_slot(struct gy_engine *e, struct gy_stream *s, unsigned i)
+{
+	struct gy_slot *slot = s->slot[i];
+
+	s->slot[i] = NULL;
+	if (slot && --slot->users == 0)
+		gy_slot_put(&e->pool, slot);
+}
+
+/* Nobody may touch the memory of a stream that ends early. */
+static gy_cold void stream_revoke(struct gy_stream *s)
+{
+	const struct gy_run *run = s->run;
+	struct gy_ep *ep = s->peer->ep;
+	const struct gy_end *end = s->out ? s->op->source : s->op->mem_out;
+	uint64_t elem, contig;
+	unsigned i;
+
+	if (!ep)
+		return;
+	for (i = 0; i < GY_STREAM_SLOTS; i++)
+		if (s->slot[i])
+			ep->ops->revoke(ep, s->slot[i]->mem, run->comm->ctx->engine.pool.slot_size);
+	for (elem = 0; end && elem < s->len; elem += contig) {
+		const void *ptr = gy_run_at(run, end, elem, &contig);
+
+		ep->ops->revoke(ep, ptr, contig * run->es);
+	}
+}
+
+void gy_stream_close(struct gy_engine *e, struct gy_stream *s, bool abort)
+{
+	unsigned i;
+
+	if (abort)
+		stream_revoke(s);
+	if (s->eager)
+		gy_unpark(e, s->eager);
+	for (i = 0; i < GY_STREAM_SLOTS; i++)
+		stream_put_slot(e, s, i);
+	gy_list_del(&s->op_link);
+	gy_list_del(&s->peer_link);
+	s->op_link.next = (struct gy_list *)e->free_streams;
+	e->free_streams = s;
+}
+
+/* ---- out ---- */
+
+static uint64_t stream_ready(const struct gy_stream *s)
+{
+	return s->op->done;
+}
+
+/* Copies n elements of an op's source memory, which may lie in pieces. */
+static void stream_gather(struct gy_engine *e, const struct gy_stream *s, uint64_t elem, uint64_t n,
+			  char *dst)
+{
+	uint64_t contig;
+
+	while (n) {
+		const void *src = gy_run_at(s->run, s->op->source, elem, &contig);
+
+		contig = gy_min(contig, n);
+		memcpy(dst, src, contig * s->run->es);
+		e->stats.bytes_copied += contig * s->run->es;
+		dst += contig * s->run->es;
+		elem += contig;
+		n -= contig;
+	}
+}
+
+static void stream_choose_mode(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t bytes = s->len * s->run->es;
+
+	if (bytes <= e->eager_bytes && gy_peer_allows(s->peer, bytes))
+		s->mode = GY_BY_EAGER;
+	else if (s->peer->ep->caps & GY_CAP_LEND)
+		s->mode = GY_BY_LEND;
+	else
+		s->mode = GY_BY_GRANT;
+}
+
+static int stream_pump_eager(struct gy_engine *e, struct gy_stream *s)
+{
+	const void *body = e->bounce;
+	uint64_t contig = 0;
+	int err;
+
+	if (!s->op->computed)
+		return 0;
+	if (!s->op->source) {
+		body = s->len ? s->slot[0]->mem : NULL;
+	} else if (s->len) {
+		body = gy_run_at(s->run, s->op->source, 0, &contig);
+		if (contig < s->len) {
+			stream_gather(e, s, 0, s->len, e->bounce);
+			body = e->bounce;
+		}
+	}
+	err = stream_say(e, s, GY_MSG_EAGER, 0, body, s->len * s->run->es);
+	if (err)
+		return err;
+	stream_put_slot(e, s, 0);
+	s->sent = s->freed = s->len;
+	s->finished = true;
+	return 0;
+}
+
+/* The slot that holds the grain at s->sent: computed into one, or copied to one now. */
+static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s, uint64_t n)
+{
+	const unsigned i = s->sent / s->run->grain % GY_STREAM_SLOTS;
+
+	if (!s->op->source || s->slot[i])
+		return s->slot[i];
+	s->slot[i] = gy_slot_get(&e->pool, s->op->index == s->run->base);
+	if (s->slot[i]) {
+		s->slot[i]->users = 1;
+		stream_gather(e, s, s->sent, n, s->slot[i]->mem);
+	}
+	return s->slot[i];
+}
+
+static uint64_t stream_grain_end(const struct gy_stream *s, uint64_t off)
+{
+	return gy_min((off / s->run->grain + 1) * s->run->grain, s->len);
+}
+
+static int stream_lend_one(struct gy_engine *e, struct gy_stream *s)
+{
+	struct gy_ep *ep = s->peer->ep;
+	const size_t es = s->run->es;
+	struct gy_lend_body body;
+	const void *ptr;
+	uint64_t n;
+	int err;
+
+	if (s->op->source && !s->via_slot) {
+		ptr = gy_run_at(s->run, s->op->source, s->sent, &n);
+		n = gy_min(n, stream_ready(s) - s->sent);
+		err = ep->ops->lend(ep, ptr, n * es, &body.remote);
+		if (err == -EOPNOTSUPP)
+			s->via_slot = true;
+		else if (err)
+			return err;
+	}
+	if (!s->op->source || s->via_slot) {
+		struct gy_slot *slot;
+
+		n = stream_grain_end(s, s->sent) - s->sent;
+		if (s->sent + n > stream_ready(s))
+			return -EAGAIN;		/* a slot takes a whole grain */
+		slot = stream_out_slot(e, s, n);
+		if (!slot)
+			return -EAGAIN;
+		err = ep->ops->lend(ep, slot->mem, n * es, &body.remote);
+		if (err)
+			return err;
+	}
+	body.n = n;
+	err = stream_say(e, s, GY_MSG_LEND, s->sent, &body, sizeof(body));
+	if (err)
+		return err;
+	s->sent += n;
+	s->lent_end[s->lent_tail++ % GY_STREAM_LENDS] = s->sent;
+	return 0;
+}
+
+static int stream_pump_lend(struct gy_engine *e, struct gy_stream *s)
+{
+	int err = 0;
+
+	while (!err && s->sent < stream_ready(s) && s->lent_tail - s->lent_head < GY_STREAM_LENDS)
+		err = stream_lend_one(e, s);
+	return err;
+}
+
+static struct gy_grain *grain_alloc(struct gy_engine *e)
+{
+	struct gy_grain *g = e->free_grains;
+
+	if (!g)
+		return gy_alloc(sizeof(*g));
+	e->free_grains = (struct gy_grain *)g->link.next;
+	memset(g, 0, sizeof(*g));
+	return g;
+}
+
+static void grain_free(struct gy_engine *e, struct gy_grain *g)
+{
+	g->link.next = (struct gy_list *)e->free_grains;
+	e->free_grains = g;
+}
+
+static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t n = stream_grain_end(s, s->sent) - s->sent;
+	struct gy_ep *ep = s->peer->ep;
+	struct gy_grain *g;
+	const void *src = NULL;
+	uint64_t contig = 0;
+	int err;
+
+	if (s->op->source)
+		src = gy_run_at(s->run, s->op->source, s->sent, &contig);
+	if (contig < n) {
+		struct gy_slot *slot = stream_out_slot(e, s, n);
+
+		if (!slot)
+			return -EAGAIN;
+		src = slot->mem;
+	}
+	g = grain_alloc(e);
+	if (!g)
+		return -ENOMEM;
+	gy_list_init(&g->link);
+	g->hdr = s->run->hdr;
+	g->hdr.kind = GY_MSG_GRAIN;
+	g->hdr.off = s->sent;
+	g->hdr.len = n * s->run->es;
+	if (g->hdr.coll != GY_P2P)
+		g->hdr.stream = s->index;
+	g->src = src;
+	g->stream = s;
+	err = ep->ops->bulk(ep, g);
+	if (err) {
+		grain_free(e, g);
+		s->peer->bulk_blocked |= err == -EAGAIN;
+		return err;
+	}
+	s->sent += n;
+	s->grains_out++;
+	return 0;
+}
+
+static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t limit = gy_min(stream_ready(s), s->limit);
+	int err = 0;
+
+	/* Where the receiver looks for an eager message, or for nothing, it must be asked. */
+	if (!s->first_sent && (s->len * s->run->es <= e->eager_bytes || s->run->hdr.coll == GY_P2P)) {
+		err = stream_say(e, s, GY_MSG_RTS, 0, NULL, 0);
+		if (err)
+			return err;
+		s->first_sent = true;
+	}
+	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
+	       s->grains_out < GRAINS_OUT)
+		err = stream_send_grain(e, s);
+	return err;
+}
+
+static int stream_pump_out(struct gy_engine *e, struct gy_stream *s)
+{
+	if (s->mode == GY_BY_OPEN && !s->op->computed && s->len * s->run->es <= e->eager_bytes)
+		return 0;	/* choose when it can be sent: the allowance may be better then */
+	if (s->mode == GY_BY_OPEN)
+		stream_choose_mode(e, s);
+	switch (s->mode) {
+	case GY_BY_EAGER:
+		return s->finished ? 0 : stream_pump_eager(e, s);
+	case GY_BY_LEND:
+		return stream_pump_lend(e, s);
+	default:
+		return stream_pump_grant_out(e, s);
+	}
+}
+
+/* ---- in ---- */
+
+/* Grants what has a place: user memory that is free of hazards, or slots. */
+static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t grain = s->run->grain;
+	const unsigned window = s->direct ? GY_STREAM_GRAINS : GY_STREAM_SLOTS;
+	uint64_t end, i;
+	int err;
+
+	while (s->granted < s->len) {
+		end = stream_grain_end(s, s->granted);
+		i = s->granted / grain;
+		if (i - s->op->done / grain >= window || i - s->avail / grain >= 64)
+			break;
+		if (s->direct) {
+			if (end > s->op->ok)
+				break;
+		} else {
+			struct gy_slot *slot = gy_slot_get(&e->pool, s->op->index == s->run->base &&
+							   s->granted == s->op->done);
+
+			if (!slot)
+				break;
+			slot->users = 1;
+			s->slot[i % GY_STREAM_SLOTS] = slot;
+		}
+		s->granted = end;
+	}
+	/* Half a window at a time, or all that is left, or the sender would stand still. */
+	if (s->granted == s->told || (s->granted < s->len && s->told > s->avail &&
+				      s->granted - s->told < grain * window / 2))
+		return 0;
+	err = stream_say(e, s, GY_MSG_GRANT, s->granted, NULL, 0);
+	if (!err)
+		s->told = s->granted;
+	return err;
+}
+
+static void stream_grant_mode(struct gy_stream *s)
+{
+	const struct gy_op *op = s->op;
+	uint64_t contig = 0;
+
+	s->mode = GY_BY_GRANT;
+	if (op->move->nin == 1 && op->mem_out)
+		gy_run_at(s->run, op->mem_out, 0, &contig);
+	s->direct = contig >= s->len;
+}
+
+static int stream_pump_in(struct gy_engine *e, struct gy_stream *s)
+{
+	int err = 0;
+
+	if (s->mode == GY_BY_OPEN && !(s->peer->ep->caps & GY_CAP_LEND) &&
+	    s->len * s->run->es > e->eager_bytes && s->run->hdr.coll != GY_P2P)
+		stream_grant_mode(s);
+	if (s->mode == GY_BY_GRANT)
+		err = stream_pump_grant_in(e, s);
+	else if (s->mode == GY_BY_LEND && s->told < s->op->done) {
+		err = stream_say(e, s, GY_MSG_RELEASE, s->op->done, NULL, 0);
+		if (!err)
+			s->told = s->op->done;
+	}
+	s->finished = s->got && s->op->computed && (s->mode != GY_BY_LEND || s->told == s->len);
+	return err;
+}
+
+int gy_stream_pump(struct gy_engine *e, struct gy_stream *s)
+{
+	int err;
+
+	if (s->finished || s->peer->state != GY_PEER_UP)
+		return 0;
+	err = s->out ? stream_pump_out(e, s) : stream_pump_in(e, s);
+	return err == -EAGAIN ? 0 : err;
+}
+
+/* The LEND that has this element: a grain may be lent in several pieces. */
+static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
+{
+	uint32_t i;
+
+	for (i = s->lent_head; i != s->lent_tail; i++) {
+		struct gy_lent *l = &s->lent[i % GY_STREAM_LENDS];
+
+		if (elem < l->off + l->len)
+			return l;
+	}
+	gy_assert(!"element not lent");
+	return NULL;
+}
+
+int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig)
+{
+	const size_t es = s->run->es;
+	int err;
+
+	gy_assert(elem < s->avail);
+	if (s->eager) {
+		*ptr = s->eager->body + elem * es;
+		*contig = s->len - elem;
+	} else if (s->mode == GY_BY_GRANT) {
+		*ptr = (char *)s->slot[elem / s->run->grain % GY_STREAM_SLOTS]->mem +
+		       elem % s->run->grain * es;
+		*contig = stream_grain_end(s, elem) - elem;
+	} else {
+		struct gy_lent *l = stream_lent_at(s, elem);
+		const uint64_t skip = elem - l->off;
+
+		*contig = l->len - skip;
+		err = s->peer->ep->ops->map(s->peer->ep, &l->remote, skip * es, *contig * es, ptr);
+		if (err == -EOPNOTSUPP)
+			*ptr = NULL;
+		else if (err)
+			return err;
+	}
+	return 0;
+}
+
+int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n)
+{
+	struct gy_lent *l = stream_lent_at(s, elem);
+	const size_t es = s->run->es;
+
+	return s->peer->ep->ops->pull(s->peer->ep, &l->remote, (elem - l->off) * es, dst, n * es);
+}
+
+void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto)
+{
+	uint64_t i;
+
+	if (s->eager && upto == s->len) {
+		gy_unpark(e, s->eager);
+		s->eager = NULL;
+	} else if (s->mode == GY_BY_GRANT && !s->direct) {
+		for (i = s->freed / s->run->grain; s->freed < upto; i++) {
+			s->freed = stream_grain_end(s, s->freed);
+			stream_put_slot(e, s, i % GY_STREAM_SLOTS);
+		}
+	} else if (s->mode == GY_BY_LEND) {
+		while (s->lent_head != s->lent_tail) {
+			struct gy_lent *l = &s->lent[s->lent_head % GY_STREAM_LENDS];
+
+			if (l->off + l->len > upto)
+				break;
+			s->lent_head++;
+		}
+	}
+}
+
+/* ---- upcalls ---- */
+
+static void stream_freed(struct gy_engine *e, struct gy_stream *s, uint64_t upto)
+{
+	const uint64_t grain = s->run->grain;
+
+	while (s->freed < upto) {
+		const uint64_t end = stream_grain_end(s, s->freed);
+
+		if (end > upto) {	/* part of a grain: only memory is lent so */
+			s->freed = upto;
+			break;
+		}
+		stream_put_slot(e, s, s->freed / grain % GY_STREAM_SLOTS);
+		s->freed = end;
+	}
+	s->finished = s->freed == s->len;
+}
+
+static int stream_released(struct gy_engine *e, struct gy_stream *s, uint64_t upto)
+{
+	if (upto > s->sent) {	/* a receiver that drops the message: it wants no more of it */
+		if (s->run->hdr.coll != GY_P2P || upto != s->len || s->grains_out)
+			return -EPROTO;
+		s->sent = s->len;
+	} else if (s->mode != GY_BY_LEND) {
+		return -EPROTO;
+	}
+	while (s->lent_head != s->lent_tail && s->lent_end[s->lent_head % GY_STREAM_LENDS] <= upto)
+		s->lent_head++;
+	stream_freed(e, s, upto);
+	return 0;
+}
+
+static int stream_lent(struct gy_stream *s, const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_lend_body lb;
+	struct gy_lent *l;
+
+	if (hdr->len != sizeof(lb) || s->mode == GY_BY_GRANT || s->eager)
+		return -EPROTO;
+	memcpy(&lb, body, sizeof(lb));
+	if (hdr->off != s->avail || !lb.n || lb.n > s->len - s->avail ||
+	    s->lent_tail - s->lent_head == GY_STREAM_LENDS)
+		return -EPROTO;
+	s->mode = GY_BY_LEND;
+	l = &s->lent[s->lent_tail++ % GY_STREAM_LENDS];
+	*l = (struct gy_lent){ .off = hdr->off, .len = lb.n, .remote = lb.remote };
+	s->avail += lb.n;
+	s->got = true;
+	return 0;
+}
+
+/*
+ * A message for an open stream.  p: it was parked, and is ours to free; else it is parked here if it
+ * must be kept.  -errno: the peer breaks the protocol.
+ */
+static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
+		       const void *body, struct gy_parked *p)
+{
+	int err = 0;
+
+	s->run->dirty = true;
+	s->run->moved_ns = e->now_ns;
+	switch (hdr->kind) {
+	case GY_MSG_EAGER:
+		if (hdr->len != s->len * s->run->es || s->got) {
+			err = -EPROTO;
+			break;
+		}
+		if (!p)
+			p = gy_park(e, s->peer, hdr, body);
+		if (!p)
+			return -ENOMEM;
+		s->mode = GY_BY_EAGER;
+		s->eager = p;
+		s->avail = s->len;
+		s->got = true;
+		return 0;
+	case GY_MSG_LEND:
+		err = stream_lent(s, hdr, body);
+		break;
+	case GY_MSG_RTS:
+		if (s->mode == GY_BY_OPEN)
+			stream_grant_mode(s);
+		else
+			err = -EPROTO;
+		break;
+	case GY_MSG_GRANT:
+		if (hdr->off > s->len || hdr->off < s->limit)
+			err = -EPROTO;
+		else
+			s->limit = hdr->off;
+		break;
+	case GY_MSG_RELEASE:
+		err = stream_released(e, s, hdr->off);
+		break;
+	default:
+		err = -EPROTO;
+	}
+	if (p)
+		gy_unpark(e, p);
+	return err;
+}
+
+static struct gy_stream *stream_find(const struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &peer->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
+
+		if (stream_matches(s, hdr))
+			return s;
+	}
+	return NULL;
+}
+
+static gy_cold void stream_bad_message(struct gy_engine *e, struct gy_ep *ep, const struct gy_hdr *hdr)
+{
+	gy_ep_down(ep, -EPROTO, "sent a message that does not fit its streams");
+}
+
+static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
+{
+	struct gy_list *pos;
+
+	if (credit == peer->eager_acked)
+		return;
+	if (credit - peer->eager_acked <= peer->eager_sent - peer->eager_acked)
+		peer->eager_acked = credit;
+	gy_list_for_each(pos, &peer->streams)
+		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
+}
+
+/* Messages that belong to a stream of a communicator that works. */
+static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct gy_ep *ep,
+			   const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_peer *peer = ep->peer;
+	struct gy_stream *s;
+	struct gy_parked *p;
+	int err;
+
+	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr))
+		return;
+	s = stream_find(peer, hdr);
+	if (s) {
+		err = stream_take(e, s, hdr, body, NULL);
+		if (err == -EPROTO)
+			stream_bad_message(e, ep, hdr);
+		else if (err)
+			gy_comm_fail(comm, err, "no memory for a message of rank %d",
+				     gy_comm_rank_of(comm, peer->rank));
+		return;
+	}
+	if (comm && hdr->coll == GY_P2P && !hdr->off &&
+	    (hdr->kind == GY_MSG_EAGER || hdr->kind == GY_MSG_LEND || hdr->kind == GY_MSG_RTS)) {
+		gy_p2p_arrived(comm, peer, hdr, body);
+		return;
+	}
+	p = gy_park(e, peer, hdr, body);
+	if (p)
+		gy_list_add_tail(&peer->parked, &p->link);
+	else
+		gy_ep_down(ep, -ENOMEM, "sent a message that there is no memory for");
+}
+
+void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_engine *e = &ep->nic->ctx->engine;
+	struct gy_peer *peer = ep->peer;
+	struct gyre_comm *comm;
+
+	gy_assert(gy_driver_held(e));
+	if (gy_unlikely(peer->state == GY_PEER_LOST))
+		return;
+	deliver_credit(e, peer, hdr->credit);
+	if (hdr->kind == GY_MSG_CREDIT)
+		return;
+	if (hdr->kind == GY_MSG_BYE || hdr->kind == GY_MSG_BYE_ACK) {
+		gy_peer_bye(e, peer, hdr);
+		return;
+	}
+	comm = gy_comm_find(e, hdr->comm);
+	if (hdr->kind == GY_MSG_ABORT) {
+		if (comm)
+			gy_comm_aborted(comm, peer, hdr, body);
+		return;
+	}
+	if (comm && atomic_load_explicit(&comm->err, memory_order_relaxed)) {
+		gy_comm_tell(comm, peer);
+		return;
+	}
+	if (hdr->kind == GY_MSG_WAIT) {
+		if (comm)
+			gy_comm_check(comm, peer, hdr);
+		return;
+	}
+	deliver_stream(e, comm, ep, hdr, body);
+}
+
+int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
+{
+	struct gy_stream *s;
+	uint64_t n, contig;
+
+	*dstp = NULL;
+	if (hdr->kind != GY_MSG_GRAIN)
+		return -EPROTO;
+	s = stream_find(ep->peer, hdr);
+	if (!s)
+		return 0;	/* its operation has ended: a failure, or a message that was dropped */
+	if (s->mode != GY_BY_GRANT || hdr->off >= s->told || hdr->off < s->avail ||
+	    hdr->off % s->run->grain)
+		return -EPROTO;
+	n = stream_grain_end(s, hdr->off) - hdr->off;
+	if (hdr->len != n * s->run->es ||
+	    s->mask >> (hdr->off - s->avail) / s->run->grain & 1)
+		return -EPROTO;
+	*dstp = s->direct ? gy_run_at(s->run, s->op->mem_out, hdr->off, &contig) :
+			    s->slot[hdr->off / s->run->grain % GY_STREAM_SLOTS]->mem;
+	return 0;
+}
+
+void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
+{
+	struct gy_engine *e = &ep->nic->ctx->engine;
+	struct gy_stream *s = stream_find(ep->peer, hdr);
+
+	if (!s || s->mode != GY_BY_GRANT)
+		return;
+	s->mask |= 1ull << (hdr->off - s->avail) / s->run->grain;
+	while (s->mask & 1) {
+		s->mask >>= 1;
+		s->avail = stream_grain_end(s, s->avail);
+	}
+	s->got = true;
+	s->run->dirty = true;
+	s->run->moved_ns = e->now_ns;
+}
+
+void gy_sent(struct gy_ep *ep, struct gy_grain *g)
+{
+	struct gy_engine *e = &ep->nic->ctx->engine;
+	struct gy_stream *s = g->stream;
+
+	s->grains_out--;
+	s->mask |= 1ull << (g->hdr.off - s->freed) / s->run->grain;
+	while (s->mask & 1) {
+		s->mask >>= 1;
+		stream_freed(e, s, stream_grain_end(s, s->freed));
+	}
+	s->run->dirty = true;
+	s->run->moved_ns = e->now_ns;
+	grain_free(e, g);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GY_TRANSPORT_H
+#define GY_TRANSPORT_H
+/*
+ * Transports: how bytes get from one rank to another.
+ *
+ * A context opens each transport once (a nic).  For each peer that plans or messages name, the
+ * first transport that reaches it gives an endpoint (ep).  An endpoint has two ways for data:
+ *
+ *   small lane	messages of a header and up to GY_BODY_MAX bytes, reliable, in order.  Eager data and all
+ *		protocol between engines (grant, lend, release, abort ...) go here, so control never
+ *		queues behind bulk.
+ *   bulk	GY_CAP_BULK: grains sent from memory, into memory that the receiving engine names
+ *		(place); lanes carry them in any order.
+ *		GY_CAP_LEND: the sender describes memory, the receiver reads it where it is: mapped,
+ *		or by a pull.
+ *
+ * An endpoint has at least one of the two capabilities.  Which one a stream uses is the engine's
+ * choice (lib/stream.c).
+ *
+ * Threads: every op but open is called by the driver, i.e. with the engine's token held, by one
+ * thread at a time; so are all upcalls.  No op blocks.  Upcalls are made only from poll, progress,
+ * a poll_fd's ready, wire's accepted, and (gy_sent) revoke: never from inside msg, bulk or connect.
+ *
+ * Failure: when an endpoint breaks, the transport stops using it and says gy_ep_down once; later ops
+ * on it give -ENOTCONN.  Its memory lives until ep_close.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/list.h"
+
+struct gyre_context;
+struct gy_peer;
+struct gy_ep;
+
+#define GY_BODY_MAX 8192	/* largest body of a small-lane message, bytes */
+#define GY_BLOB_MAX 512		/* largest address blob of a transport, bytes */
+
+/* Header of every message and grain.  Little-endian on the wire, as it is in memory (x86, arm64). */
+struct gy_hdr {
+	uint8_t kind;		/* enum gy_msg_kind */
+	uint8_t coll;		/* fingerprint of the call: enum gy_coll, */
+	uint8_t type, op;	/* its type and operator, */
+	uint8_t algo;		/* position in gy_algos, */
+	uint8_t grain_log2;	/* log2 of the grain in bytes, */
+	uint16_t root;		/* and root */
+	uint32_t comm;		/* communicator id */
+	uint32_t seq;		/* number of the call on it; point-to-point: of the message a->b */
+	uint64_t count;		/* fingerprint: elements, as the caller gave them */
+	uint32_t stream;	/* which stream of the call; point-to-point: the tag */
+	uint32_t len;		/* bytes that follow: body or grain */
+	uint64_t off;		/* position in the stream, elements */
+	uint32_t credit;	/* eager bytes that this side has consumed so far, modulo 2^32 */
+	uint32_t arg;		/* by kind */
+};
+
+_Static_assert(sizeof(struct gy_hdr) == 48, "wire format");
+
+/* Names memory of a rank to its peers: only the transport that made it understands it. */
+struct gy_remote {
+	uint64_t w[3];
+};
+
+/* A grain on its way out: owned by the engine, lent to the transport from bulk() to gy_sent(). */
+struct gy_grain {
+	struct gy_list link;	/* the transport's while it has the grain */
+	struct gy_hdr hdr;	/* hdr.len bytes from src */
+	const void *src;
+	size_t done;		/* the transport's: bytes of hdr + src written */
+	struct gy_stream *stream;	/* the engine's */
+	struct gy_slot *slot;		/* the engine's */
+};
+
+enum gy_cap {
+	GY_CAP_BULK = 1,
+	GY_CAP_LEND = 2,
+};
+
+struct gy_nic {
+	const struct gy_transport_ops *ops;
+	struct gyre_context *ctx;
+};
+
+struct gy_ep {
+	const struct gy_transport_ops *ops;
+	struct gy_nic *nic;
+	struct gy_peer *peer;	/* the engine's side of it */
+	unsigned caps;		/* enum gy_cap; set by ep_open, final when up */
+};
+
+struct gy_transport_ops {
+	const char *name;
+	bool near;	/* joins ranks of one node, by lending: selection prefers fewer steps over fewer bytes */
+
+	/*
+	 * Once per context, before any peer is known; may be called by any thread.  -EOPNOTSUPP:
+	 * not on this machine (auto goes on without it).  Adds its descriptors to ctx's poll set.
+	 */
+	int (*open)(struct gyre_context *ctx, struct gy_nic **nicp);
+	void (*close)(struct gy_nic *nic);	/* after every ep_close */
+
+	/* Writes this rank's address blob; all blobs are exchanged at start.  Bytes or -errno. */
+	int (*describe)(struct gy_nic *nic, void *blob, size_t size);
+
+	/* Whether this nic can join that rank, by its blob alone: 0 or -EHOSTUNREACH.  Symmetric. */
+	int (*reach)(struct gy_nic *nic, int rank, const void *blob, size_t len);
+
+	/*
+	 * An endpoint to peer, not connected.  connect starts to connect it (again: nothing); it ends in one
+	 * gy_ep_up or gy_ep_down, in bounded time, without help of the peer's user code.  The
+	 * peer may connect first: see wire.h, `accepted`.  ep_close frees at any time; with `drain`
+	 * it first tries, for a bounded time and without waiting for user code, to get queued
+	 * small messages out.
+	 */
+	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
+	int (*connect)(struct gy_ep *ep);
+	void (*accepted)(struct gy_ep *ep, unsigned lane, int fd);	/* wire.h; owns fd from here */
+	void (*ep_close)(struct gy_ep *ep, bool drain);
+
+	/*
+	 * Queues one small message; copies both parts; hdr->len <= GY_BODY_MAX is the body's length.  Wakes
+	 * the peer if it sleeps.  -EAGAIN: no room now; gy_ep_room is called when there is again.
+	 */
+	int (*msg)(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
+
+	/* GY_CAP_BULK: sends a grain.  Memory must stay until gy_sent.  -EAGAIN: as for msg. */
+	int (*bulk)(struct gy_ep *ep, struct gy_grain *grain);
+
+	/*
+	 * GY_CAP_LEND: describes len bytes at ptr so that this peer can read them.
+	 * -EOPNOTSUPP: this memory cannot be lent to this peer (then the engine lends a pool slot,
+	 * which always can: pool memory comes from mem_alloc).
+	 */
+	int (*lend)(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *remote);
+
+	/*
+	 * GY_CAP_LEND: *ptrp = where the lent len bytes, off bytes into remote, can be read in
+	 * place.  -EOPNOTSUPP: they cannot be mapped, use pull.
+	 */
+	int (*map)(struct gy_ep *ep, const struct gy_remote *remote, size_t off, size_t len,
+		   const void **ptrp);
+	/* GY_CAP_LEND: copies them to dst, before it returns. */
+	int (*pull)(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst,
+		    size_t len);
+
+	/*
+	 * After this the transport does not touch [ptr, ptr + len) any more: grains out of it are copied
+	 * or dropped, and gy_sent has been said for each before revoke returns; what would arrive
+	 * there is thrown away.  Cold.
+	 */
+	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
+
+	/* Looks for work on one endpoint, or all, and makes the upcalls.  Returns the number of upcalls. */
+	int (*poll)(struct gy_ep *ep);
+	int (*progress)(struct gy_nic *nic);
+
+	/*
+	 * Before the driver sleeps on the poll set: from now on arriving work wakes it.  1: work is
+	 * there already, do not sleep.  disarm after waking.
+	 */
+	int (*arm)(struct gy_nic *nic);
+	void (*disarm)(struct gy_nic *nic);
+
+	/*
+	 * Memory that all peers of this transport can map; zeroed, page aligned.  mem_free may find
+	 * peers still having it mapped: their mappings stay valid for them.
+	 */
+	int (*mem_alloc)(struct gy_nic *nic, size_t len, void **ptrp);
+	int (*mem_free)(struct gy_nic *nic, void *ptr);	/* -EINVAL: not from mem_alloc */
+};
+
+/* For slots that a transport has no use for: they fail by -EOPNOTSUPP, or do nothing. */
+int gy_no_bulk(struct gy_ep *ep, struct gy_grain *grain);
+int gy_no_lend(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *remote);
+int gy_no_map(struct gy_ep *ep, const struct gy_remote *remote, size_t off, size_t len,
+	      const void **ptrp);
+int gy_no_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst, size_t len);
+void gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd);
+void gy_no_revoke(struct gy_ep *ep, const void *ptr, size_t len);
+int gy_no_arm(struct gy_nic *nic);
+void gy_no_disarm(struct gy_nic *nic);
+int gy_no_mem_alloc(struct gy_nic *nic, size_t len, void **ptrp);
+int gy_no_mem_free(struct gy_nic *nic, void *ptr);
+
+/* ---- upcalls: what a transport tells the engine (lib/stream.c, lib/peer.c) ---- */
+
+/* The endpoint works from now on; or it never will, or no longer does: err, and why in words. */
+void gy_ep_up(struct gy_ep *ep);
+void gy_ep_down(struct gy_ep *ep, int err, const char *why);
+
+/* There is room again after -EAGAIN. */
+void gy_ep_room(struct gy_ep *ep);
+
+/* A small message came.  hdr and body are valid during the call only.  hdr has been checked for length only. */
+void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
+
+/*
+ * The header of a grain came: *dstp = where its hdr->len bytes go, NULL = throw them away (the
+ * operation has ended meanwhile).  -EPROTO: no such grain was granted; the transport takes the
+ * endpoint down.  After the bytes are there, gy_arrived.
+ */
+int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp);
+void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr);
+
+/* The grain's memory may be reused. */
+void gy_sent(struct gy_ep *ep, struct gy_grain *grain);
+#endif
