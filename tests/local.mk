@@ -19,6 +19,13 @@ unit_tests = \
 	%D%/unit/test_config \
 	%D%/unit/test_planners
 
+# Checks that need no program; those of layout and by cppcheck and shellcheck are in quickstart.
+TESTS += \
+	%D%/check-headers.sh \
+	%D%/check-layers.sh \
+	%D%/check-man.sh \
+	%D%/check-symbols.sh
+
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
