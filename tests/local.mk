@@ -17,7 +17,10 @@ EXTRA_DIST += \
 unit_tests = \
 	%D%/unit/test_base \
 	%D%/unit/test_config \
-	%D%/unit/test_planners
+	%D%/unit/test_planners \
+	%D%/unit/test_shm \
+	%D%/unit/test_shm_mem \
+	%D%/unit/test_sim
 
 # Checks that need no program; those of layout and by cppcheck and shellcheck are in quickstart.
 TESTS += \
@@ -26,10 +29,17 @@ TESTS += \
 	%D%/check-man.sh \
 	%D%/check-symbols.sh
 
+if HAVE_TRAIN
+unit_tests += %D%/unit/test_train
+endif
+
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
+LONG_TESTS += %D%/unit/test_shm
 endif
+
+%C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
 
 %C%_unit_test_planners_SOURCES = \
 	%D%/unit/plan_check.c \
@@ -38,3 +48,12 @@ endif
 	%D%/unit/plan_sim.c \
 	%D%/unit/plan_sim.h \
 	%D%/unit/test_planners.c
+
+%C%_unit_test_shm_SOURCES = \
+	%D%/unit/test_shm.c \
+	%D%/unit/test_shm_fake.c \
+	%D%/unit/test_shm_fake.h
+%C%_unit_test_shm_mem_SOURCES = \
+	%D%/unit/test_shm_fake.c \
+	%D%/unit/test_shm_fake.h \
+	%D%/unit/test_shm_mem.c

@@ -1,1 +1,36 @@
 # One directory per back end: libgy_la_SOURCES += %D%/tcp/lane.c
+
+libgy_la_SOURCES += \
+	%D%/shm/ep.c \
+	%D%/shm/file.c \
+	%D%/shm/mem.c \
+	%D%/shm/nic.c \
+	%D%/shm/note.c \
+	%D%/shm/ring.h \
+	%D%/shm/shm.h
+
+libgy_la_SOURCES += \
+	%D%/tcp/bulk.c \
+	%D%/tcp/ep.c \
+	%D%/tcp/small.c \
+	%D%/tcp/tcp.h \
+	%D%/tcp/watch.c
+
+libgy_la_SOURCES += \
+	%D%/sim/boot.c \
+	%D%/sim/ep.c \
+	%D%/sim/fault.c \
+	%D%/sim/fiber.c \
+	%D%/sim/fiber.h \
+	%D%/sim/fiber_san.h \
+	%D%/sim/heap.c \
+	%D%/sim/heap.h \
+	%D%/sim/mem.c \
+	%D%/sim/nic.c \
+	%D%/sim/nic.h \
+	%D%/sim/parcel.c \
+	%D%/sim/send.c \
+	%D%/sim/sim.h \
+	%D%/sim/sys.c \
+	%D%/sim/world.c \
+	%D%/sim/world.h
