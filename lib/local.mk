@@ -15,6 +15,53 @@ libgy_la_SOURCES += \
 	%D%/types.c \
 	%D%/util.h
 
+# Addresses, sockets, the hello, the rendezvous.
+libgy_la_SOURCES += \
+	%D%/addrs.c \
+	%D%/addrs.h \
+	%D%/boot.c \
+	%D%/boot.h \
+	%D%/boot_server.c \
+	%D%/boot_wire.h \
+	%D%/hello.c \
+	%D%/hello.h \
+	%D%/net.c \
+	%D%/net.h \
+	%D%/wire.c \
+	%D%/wire_dial.c \
+	%D%/wire_priv.h
+
+# Contracts, engine, communicators, public entry points.
+libgy_la_SOURCES += \
+	%D%/api_coll.c \
+	%D%/comm.c \
+	%D%/comm.h \
+	%D%/context.c \
+	%D%/context.h \
+	%D%/describe.c \
+	%D%/engine.c \
+	%D%/engine.h \
+	%D%/late.c \
+	%D%/mem.c \
+	%D%/p2p.c \
+	%D%/peer.c \
+	%D%/peer.h \
+	%D%/poll.c \
+	%D%/poll.h \
+	%D%/pool.c \
+	%D%/request.c \
+	%D%/request.h \
+	%D%/run.c \
+	%D%/select.c \
+	%D%/select.h \
+	%D%/straight.c \
+	%D%/stream.c \
+	%D%/sys.h \
+	%D%/sys_posix.c \
+	%D%/transport.c \
+	%D%/transport.h \
+	%D%/wire.h
+
 # Plans and algorithms.
 libgy_la_SOURCES += \
 	%D%/coll.c \

@@ -1,0 +1,660 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * boot_server.c - the rendezvous: gathers a blob from each rank, gives all to all, round by round.
+ *
+ * Ranks that have proved the key form a generation: one connection for each rank, served until all
+ * have closed.  A rank that comes again (its next context) while its generation still lives is
+ * parked, without a verdict, until the next one begins.
+ * Cost: O(ranks) per event; memory: two connections and one blob per rank, and BOOT_SPARE
+ * strangers. Locking: one thread runs; stop, from any thread, is an eventfd.
+ */
+#define _GNU_SOURCE
+#include "lib/boot.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/addrs.h"
+#include "lib/alloc.h"
+#include "lib/boot_wire.h"
+#include "lib/hello.h"
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/net.h"
+
+#define BOOT_SPARE 64			/* unproved connections, beyond one for each rank */
+#define BOOT_HELLO_MS 5000		/* for a connection to prove itself */
+#define BOOT_FLUSH_MS 1000		/* after stop, for replies to get out */
+#define BOOT_SILENT_MS 30000		/* of a host, until the kernel calls it gone */
+#define BOOT_PAUSE_MS 100		/* of accepting, when descriptors are short */
+#define BOOT_MAX_RANKS (1 << 20)
+
+enum boot_state {
+	BOOT_HELLO,
+	BOOT_PROOF, /* a stranger */
+	BOOT_PARKED,				/* proved, for the next generation */
+	BOOT_HEAD,
+	BOOT_BODY,
+	BOOT_WAITING,
+	BOOT_REPLY, /* a member */
+};
+
+struct boot_conn {
+	struct gy_list link;		/* server.strangers, .parked or .members */
+	struct gy_boot_server *s;
+	int fd;
+	enum boot_state state;
+	uint32_t rank;			/* once the hello is there */
+	uint64_t deadline_ms;		/* of a stranger */
+	size_t got, sent;		/* bytes of the message in hand */
+	struct gy_hello hello;
+	struct gy_challenge challenge;
+	struct gy_proof proof;
+	struct gy_boot_head head;	/* of the round: in, then out */
+	uint8_t *body;
+};
+
+struct gy_boot_server {
+	int listener, stop;
+	uint64_t listen_ms;		/* look at the listener from then on */
+	uint32_t nranks;
+	bool keyed;
+	uint8_t key[GY_KEY_LEN];	/* that hellos are proved by; zeros when not keyed */
+	uint8_t job_key[GY_KEY_LEN];	/* given to ranks when not keyed */
+	uint64_t end_ms;
+	bool stopping;
+
+	struct gy_list strangers, parked, members;
+	uint32_t nstrangers, nparked, nmembers;
+	struct boot_conn **member;	/* by rank; NULL: has not joined, or has left */
+	bool *joined;
+	uint32_t njoined, nwaiting;
+	int64_t left;			/* first member that has left, or -1 */
+	int failed;			/* -errno of the generation */
+
+	uint32_t round;
+	uint64_t round_len, round_end_ms;
+	uint8_t *all;			/* last reply; all have it before the next round completes */
+	size_t all_size;
+
+	struct pollfd *pfds;
+	struct boot_conn **polled;
+	size_t npolled;
+};
+
+static uint64_t boot_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static bool boot_is_stranger(const struct boot_conn *c)
+{
+	return c->state == BOOT_HELLO || c->state == BOOT_PROOF;
+}
+
+static void boot_drop(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+
+	if (boot_is_stranger(c)) {
+		s->nstrangers--;
+	} else if (c->state == BOOT_PARKED) {
+		s->nparked--;
+	} else {
+		s->nmembers--;
+		s->nwaiting -= c->state == BOOT_WAITING;
+		s->member[c->rank] = NULL;
+	}
+	gy_list_del(&c->link);
+	close(c->fd);
+	gy_free(c->body);
+	gy_free(c);
+}
+
+static void boot_drop_all(struct gy_list *list)
+{
+	while (!gy_list_empty(list))
+		boot_drop(gy_list_entry(list->next, struct boot_conn, link));
+}
+
+/* ---- rounds ---- */
+
+static void boot_reply(struct boot_conn *c, int status, uint64_t len)
+{
+	c->s->nwaiting -= c->state == BOOT_WAITING;
+	c->head = (struct gy_boot_head){ .magic = GY_BOOT_MAGIC,
+					 .round = c->head.round,
+					 .status = status,
+					 .len = len };
+	c->sent = 0;
+	c->state = BOOT_REPLY;
+}
+
+/* The generation can complete no round any more: all who wait, or come to wait, are told. */
+static void boot_fail(struct gy_boot_server *s, int err)
+{
+	struct gy_list *pos;
+	struct boot_conn *c;
+
+	s->failed = err;
+	gy_list_for_each(pos, &s->members) {
+		c = gy_list_entry(pos, struct boot_conn, link);
+		if (c->state == BOOT_WAITING)
+			boot_reply(c, err, 0);
+	}
+}
+
+static void boot_fail_left(struct gy_boot_server *s)
+{
+	gy_err("rendezvous: rank %lld left while others wait for it", (long long)s->left);
+	boot_fail(s, -ECONNRESET);
+}
+
+static int boot_gather(struct gy_boot_server *s)
+{
+	struct gy_list *pos;
+	struct boot_conn *c;
+	uint8_t *all;
+
+	if (s->all_size < s->nranks * s->round_len) {
+		all = gy_alloc_array(s->nranks, s->round_len);
+		if (!all)
+			return -ENOMEM;
+		gy_free(s->all);
+		s->all = all;
+		s->all_size = s->nranks * s->round_len;
+	}
+	gy_list_for_each(pos, &s->members) {
+		c = gy_list_entry(pos, struct boot_conn, link);
+		memcpy(s->all + c->rank * s->round_len, c->body, s->round_len);
+		boot_reply(c, 0, s->nranks * s->round_len);
+	}
+	s->round++;
+	return 0;
+}
+
+/* All of c's blob is here. */
+static void boot_arrived(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+	const uint64_t end_ms = boot_now_ms() + c->head.timeout_ms;
+	int err;
+
+	if (s->nwaiting == 0) {
+		s->round_len = c->head.len;
+		s->round_end_ms = end_ms;
+	}
+	if (end_ms < s->round_end_ms)
+		s->round_end_ms = end_ms;
+	c->state = BOOT_WAITING;
+	s->nwaiting++;
+	if (s->failed) {
+		boot_reply(c, s->failed, 0);
+	} else if (s->left >= 0) {
+		boot_fail_left(s);
+	} else if (c->head.len != s->round_len || c->head.round != s->round) {
+		gy_err("rendezvous: rank %u is in another step than the others",
+		       c->rank);
+		boot_fail(s, -EPROTO);
+	} else if (s->nwaiting == s->nranks) {
+		err = boot_gather(s);
+		if (err)
+			boot_fail(s, err);
+	}
+}
+
+/* A member that has gone can be missed from now on. */
+static void boot_lost(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+
+	if (s->left < 0)
+		s->left = c->rank;
+	boot_drop(c);
+	if (!s->failed && s->nwaiting)
+		boot_fail_left(s);
+}
+
+/* ---- becoming a member ---- */
+
+static void boot_welcome(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+	struct gy_verdict v = { .status = 0 };
+
+	if (!s->keyed)
+		memcpy(v.key, s->job_key, sizeof(v.key));
+	gy_list_del(&c->link);
+	gy_list_add_tail(&s->members, &c->link);
+	s->nmembers++;
+	s->member[c->rank] = c;
+	s->njoined += !s->joined[c->rank];
+	s->joined[c->rank] = true;
+	c->state = BOOT_HEAD;
+	c->got = 0;
+	if (gy_net_say(c->fd, &v, sizeof(v)))
+		boot_lost(c);
+}
+
+/* The hello is here: what is wrong with it, as far as one can tell without proof. */
+static int boot_check_hello(const struct boot_conn *c)
+{
+	int err = gy_hello_check(&c->hello, c->s->key);
+
+	if (err)
+		return err;
+	if (strcmp(c->hello.service, GY_BOOT_SERVICE))
+		return -EPROTO;
+	return c->hello.to == c->s->nranks && c->hello.from < c->s->nranks ? 0 : -EINVAL;
+}
+
+static int boot_on_hello(struct boot_conn *c)
+{
+	const int err = boot_check_hello(c);
+	int r;
+
+	gy_hello_answer(&c->hello, c->s->key, err, &c->challenge);
+	r = gy_net_say(c->fd, &c->challenge, sizeof(c->challenge));
+	if (err || r)
+		return err ? err : r;
+	c->rank = c->hello.from;
+	c->state = BOOT_PROOF;
+	c->got = 0;
+	return 0;
+}
+
+static bool boot_is_parked(const struct gy_boot_server *s, uint32_t rank)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &s->parked)
+		if (gy_list_entry(pos, struct boot_conn, link)->rank == rank)
+			return true;
+	return false;
+}
+
+static int boot_on_proof(struct boot_conn *c)
+{
+	const struct gy_verdict taken = { .status = -EEXIST };
+	struct gy_boot_server *s = c->s;
+	int err;
+
+	err = gy_hello_proved(&c->hello, s->key, &c->challenge, &c->proof);
+	if (err)
+		return err;
+	if (s->joined[c->rank] && boot_is_parked(s, c->rank)) {
+		gy_err("rendezvous: two processes say that they are rank %u", c->rank);
+		gy_net_say(c->fd, &taken, sizeof(taken));
+		return -EEXIST;
+	}
+	s->nstrangers--;
+	if (!s->joined[c->rank]) {
+		boot_welcome(c);
+		return 0;
+	}
+	c->state = BOOT_PARKED;
+	s->nparked++;
+	gy_list_del(&c->link);
+	gy_list_add_tail(&s->parked, &c->link);
+	return 0;
+}
+
+static void boot_next_generation(struct gy_boot_server *s)
+{
+	struct gy_list *pos, *after;
+
+	boot_drop_all(&s->members);
+	memset(s->joined, 0, s->nranks * sizeof(*s->joined));
+	s->njoined = s->nwaiting = s->round = 0;
+	s->left = -1;
+	s->failed = 0;
+	gy_list_for_each_safe(pos, after, &s->parked) {
+		s->nparked--;
+		boot_welcome(gy_list_entry(pos, struct boot_conn, link));
+	}
+}
+
+/* ---- events ---- */
+
+static int boot_on_head(struct boot_conn *c)
+{
+	c->got = 0;
+	if (c->head.magic != GY_BOOT_MAGIC || c->head.len > GY_BOOT_MAX_LEN)
+		return -EPROTO;
+	gy_free(c->body);
+	c->body = gy_alloc(c->head.len);
+	if (!c->body)
+		return -ENOMEM;
+	c->state = BOOT_BODY;
+	return 0;
+}
+
+/* Reads as much as there is.  -errno: the connection is to be dropped. */
+static int boot_read(struct boot_conn *c)
+{
+	char none;
+	size_t got = 0;
+	int r;
+
+	switch (c->state) {
+	case BOOT_HELLO:
+		r = gy_net_read(c->fd, &c->hello, sizeof(c->hello), &c->got);
+		return r == 1 ? boot_on_hello(c) : r;
+	case BOOT_PROOF:
+		r = gy_net_read(c->fd, &c->proof, sizeof(c->proof), &c->got);
+		return r == 1 ? boot_on_proof(c) : r;
+	case BOOT_HEAD:
+		r = gy_net_read(c->fd, &c->head, sizeof(c->head), &c->got);
+		return r == 1 ? boot_on_head(c) : r;
+	case BOOT_BODY:
+		r = gy_net_read(c->fd, c->body, c->head.len, &c->got);
+		if (r == 1)
+			boot_arrived(c);
+		return r == 1 ? 0 : r;
+	default:	/* it waits for us: only its end may come */
+		r = gy_net_read(c->fd, &none, 1, &got);
+		return r == 1 ? -EPROTO : r;
+	}
+}
+
+static int boot_write(struct boot_conn *c)
+{
+	const size_t head = sizeof(c->head), total = head + c->head.len;
+	ssize_t n;
+
+	while (c->sent < total) {
+		if (c->sent < head)
+			n = send(c->fd, (char *)&c->head + c->sent, head - c->sent,
+				 MSG_NOSIGNAL | (c->head.len ? MSG_MORE : 0));
+		else
+			n = send(c->fd, c->s->all + c->sent - head, total - c->sent, MSG_NOSIGNAL);
+		if (n < 0 && errno == EAGAIN)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		c->sent += n > 0 ? (size_t)n : 0;
+	}
+	c->state = BOOT_HEAD;
+	c->got = 0;
+	return 0;
+}
+
+static void boot_accept(struct gy_boot_server *s)
+{
+	struct boot_conn *c;
+	int fd, i;
+
+	for (i = 0; i < 16; i++) {
+		fd = gy_net_accept(s->listener);
+		if (fd == -EAGAIN)
+			return;
+		/* Also when descriptors or memory are short: the oldest stranger makes room. */
+		if ((fd < 0 || s->nstrangers == s->nranks + BOOT_SPARE) && s->nstrangers)
+			boot_drop(gy_list_entry(s->strangers.next, struct boot_conn, link));
+		if (fd < 0) {
+			s->listen_ms = boot_now_ms() + BOOT_PAUSE_MS;
+			return;
+		}
+		c = gy_alloc(sizeof(*c));
+		if (!c) {
+			close(fd);
+			return;
+		}
+		gy_net_tune(fd, BOOT_SILENT_MS, false);
+		c->s = s;
+		c->fd = fd;
+		c->state = BOOT_HELLO;
+		c->deadline_ms = boot_now_ms() + BOOT_HELLO_MS;
+		gy_list_add_tail(&s->strangers, &c->link);
+		s->nstrangers++;
+	}
+}
+
+static void boot_polled_add(struct gy_boot_server *s, struct gy_list *list)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, list) {
+		struct boot_conn *c = gy_list_entry(pos, struct boot_conn, link);
+
+		s->polled[s->npolled] = c;
+		s->pfds[2 + s->npolled++] =
+			(struct pollfd){ .fd = c->fd,
+					 .events = c->state == BOOT_REPLY ? POLLOUT : POLLIN };
+	}
+}
+
+/* Handles what is ready.  A connection that is served may drop itself, never another. */
+static void boot_serve_once(struct gy_boot_server *s, int timeout_ms)
+{
+	struct boot_conn *c;
+	size_t i;
+	int err;
+
+	s->npolled = 0;
+	s->pfds[0] = (struct pollfd){ .fd = s->listener,
+				      .events = boot_now_ms() < s->listen_ms ? 0 : POLLIN };
+	s->pfds[1] = (struct pollfd){ .fd = s->stop, .events = s->stopping ? 0 : POLLIN };
+	boot_polled_add(s, &s->strangers);
+	boot_polled_add(s, &s->parked);
+	boot_polled_add(s, &s->members);
+	if (poll(s->pfds, 2 + s->npolled, timeout_ms) <= 0)
+		return;
+	for (i = 0; i < s->npolled; i++) {
+		if (!s->pfds[2 + i].revents)
+			continue;
+		c = s->polled[i];
+		err = c->state == BOOT_REPLY ? boot_write(c) : boot_read(c);
+		if (err && (boot_is_stranger(c) || c->state == BOOT_PARKED))
+			boot_drop(c);
+		else if (err)
+			boot_lost(c);
+	}
+	if (s->pfds[1].revents) {
+		s->stopping = true;
+		s->end_ms = boot_now_ms() + BOOT_FLUSH_MS;
+	}
+	if (s->pfds[0].revents)
+		boot_accept(s);
+}
+
+/* ---- time ---- */
+
+static void boot_name_missing(const struct gy_boot_server *s)
+{
+	char text[128] = "";
+	size_t len = 0;
+	uint32_t r;
+
+	for (r = 0; r < s->nranks && len + 16 < sizeof(text); r++)
+		if (!s->member[r] || s->member[r]->state != BOOT_WAITING)
+			len += (size_t)snprintf(text + len, sizeof(text) - len, " %u", r);
+	gy_err("rendezvous: not all of %u ranks came in time; missing:%s%s", s->nranks, text,
+	       r < s->nranks ? " ..." : "");
+}
+
+/* Ends what is overdue; milliseconds until something else may be. */
+static int boot_tick(struct gy_boot_server *s)
+{
+	const uint64_t now = boot_now_ms();
+	uint64_t next = s->end_ms;
+	struct boot_conn *c;
+
+	while (!gy_list_empty(&s->strangers)) {	/* in order of deadlines */
+		c = gy_list_entry(s->strangers.next, struct boot_conn, link);
+		if (c->deadline_ms > now) {
+			next = c->deadline_ms < next ? c->deadline_ms : next;
+			break;
+		}
+		boot_drop(c);
+	}
+	if (now < s->listen_ms && s->listen_ms < next)
+		next = s->listen_ms;
+	if (s->nwaiting && s->round_end_ms <= now) {
+		boot_name_missing(s);
+		boot_fail(s, -ETIMEDOUT);
+	} else if (s->nwaiting && s->round_end_ms < next) {
+		next = s->round_end_ms;
+	}
+	if (next <= now)
+		return 0;
+	return next - now > INT_MAX ? INT_MAX : (int)(next - now);
+}
+
+static bool boot_replies_left(const struct gy_boot_server *s)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &s->members)
+		if (gy_list_entry(pos, struct boot_conn, link)->state == BOOT_REPLY)
+			return true;
+	return false;
+}
+
+int gy_boot_server_run(struct gy_boot_server *s, int timeout_ms)
+{
+	int wait_ms;
+
+	s->end_ms = timeout_ms < 0 ? UINT64_MAX : boot_now_ms() + (uint64_t)timeout_ms;
+	boot_next_generation(s);
+	for (;;) {
+		wait_ms = boot_tick(s);
+		if (s->njoined && !s->nmembers)
+			return s->njoined < s->nranks && !s->failed ? -ECONNRESET : s->failed;
+		if (s->stopping && (!boot_replies_left(s) || boot_now_ms() >= s->end_ms))
+			return -ECANCELED;
+		if (boot_now_ms() >= s->end_ms) {
+			boot_name_missing(s);
+			return -ETIMEDOUT;
+		}
+		boot_serve_once(s, wait_ms);
+	}
+}
+
+/* ---- open, stop, close ---- */
+
+/*
+ * An IP address is bound as it is, and "localhost" to the loopback.  Any other name stands for
+ * every address: that of a machine itself often resolves to its loopback (/etc/hosts).
+ */
+static int boot_bind(const char *host, const char *port)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV },
+		*ai;
+	char *end;
+	long n;
+	int fd;
+
+	n = strtol(port, &end, 10);
+	if (*end || n < 0 || n > 65535)
+		return -EINVAL;
+	if (strcmp(host, "localhost") == 0)
+		return gy_net_listen_loopback((uint16_t)n);
+	if (getaddrinfo(host, port, &hints, &ai))
+		return gy_net_listen_any((uint16_t)n);
+	fd = gy_net_listen(ai->ai_addr, ai->ai_addrlen);
+	freeaddrinfo(ai);
+	return fd;
+}
+
+static int boot_listen(struct gy_boot_server *s, const char *addr, char *text, size_t len)
+{
+	char host[256], port[8];
+	int err, n;
+
+	err = gy_host_port(addr, strcspn(addr, ","), host, sizeof(host), port, sizeof(port));
+	if (err)
+		return err;
+	s->listener = boot_bind(host, port);
+	if (s->listener < 0)
+		return s->listener;
+	n = gy_net_port(s->listener);
+	if (n < 0)
+		return n;
+	n = snprintf(text, len, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, n);
+	return (size_t)n < len ? 0 : -EINVAL;
+}
+
+static int boot_server_init(struct gy_boot_server *s, uint32_t nranks, const uint8_t *key)
+{
+	const size_t polled = 2 * (size_t)nranks + nranks + BOOT_SPARE;
+
+	s->listener = s->stop = -1;
+	s->nranks = nranks;
+	gy_list_init(&s->strangers);
+	gy_list_init(&s->parked);
+	gy_list_init(&s->members);
+	s->keyed = key;
+	if (key)
+		memcpy(s->key, key, sizeof(s->key));
+	else
+		gy_hello_random(s->job_key, sizeof(s->job_key));
+	s->member = gy_alloc_array(nranks, sizeof(struct boot_conn *));
+	s->joined = gy_alloc_array(nranks, sizeof(*s->joined));
+	s->pfds = gy_alloc_array(2 + polled, sizeof(*s->pfds));
+	s->polled = gy_alloc_array(polled, sizeof(struct boot_conn *));
+	if (!s->member || !s->joined || !s->pfds || !s->polled)
+		return -ENOMEM;
+	s->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return s->stop < 0 ? -errno : 0;
+}
+
+int gy_boot_server_open(const char *addr, int nranks, const uint8_t key[GY_KEY_LEN],
+			struct gy_boot_server **sp, char *text, size_t len)
+{
+	struct gy_boot_server *s;
+	int err;
+
+	if (nranks < 1 || nranks > BOOT_MAX_RANKS)
+		return -EINVAL;
+	s = gy_alloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	err = boot_server_init(s, (uint32_t)nranks, key);
+	if (!err)
+		err = boot_listen(s, addr, text, len);
+	if (err) {
+		gy_boot_server_close(s);
+		return err;
+	}
+	*sp = s;
+	return 0;
+}
+
+void gy_boot_server_stop(struct gy_boot_server *s)
+{
+	const uint64_t one = 1;
+
+	while (write(s->stop, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+void gy_boot_server_close(struct gy_boot_server *s)
+{
+	if (!s)
+		return;
+	boot_drop_all(&s->strangers);
+	boot_drop_all(&s->parked);
+	boot_drop_all(&s->members);
+	if (s->stop >= 0)
+		close(s->stop);
+	if (s->listener >= 0)
+		close(s->listener);
+	gy_free(s->polled);
+	gy_free(s->pfds);
+	gy_free(s->joined);
+	gy_free(s->member);
+	gy_free(s->all);
+	gy_free(s);
+}
