@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ep.c - one peer: the small lane, and its life from the connection to the end of the peer's
+ * process. Budget: msg of 8 bytes and the poll that delivers it take 120 instructions together, the
+ * engine's not counted (tests/unit/test_shm.c, callgrind), and move one cache line.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/peer.h"
+#include "transports/shm/shm.h"
+
+/* ---- small lane ---- */
+
+/* The peer sleeps: rings, unless that has been done since it went to sleep. */
+static gy_cold void ep_ring_bell(struct shm_ep *ep, uint32_t sleep)
+{
+	const uint64_t one = 1;
+
+	if (ep->rung == sleep)
+		return;
+	ep->rung = sleep;
+	while (write(ep->bell, &one, sizeof(one)) < 0 && errno == EINTR)
+		;		/* -EAGAIN: it rings already */
+}
+
+/* After something was published; see struct shm_page for the pair. */
+static inline void ep_wake(struct shm_ep *ep)
+{
+	const uint32_t sleep = atomic_load_explicit(&ep->peer_page->sleep, memory_order_seq_cst);
+
+	if (gy_unlikely(sleep & 1))
+		ep_ring_bell(ep, sleep);
+}
+
+/* The room that we knew of is used up.  0: there is enough again. */
+static gy_cold int ep_find_room(struct shm_ep *ep, uint32_t n)
+{
+	if (ep->state != SHM_UP)
+		return -ENOTCONN;
+	if (gy_list_empty(&ep->queue)) {
+		if (shm_tx_look(&ep->tx)) {
+			shm_ep_break(ep, -EPROTO);
+			return -ENOTCONN;
+		}
+		if (shm_tx_fits(&ep->tx, n))
+			return 0;
+	}
+	ep->blocked = true;
+	return -EAGAIN;
+}
+
+bool shm_ep_has_room(struct shm_ep *ep)
+{
+	return ep->blocked && !ep_find_room(ep, SHM_RECORD_MAX);
+}
+
+int shm_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	const uint32_t n = shm_record_lines(hdr->len);
+	int err;
+
+	gy_assert(hdr->len <= GY_BODY_MAX);
+	if (gy_unlikely(!shm_tx_fits(&ep->tx, n))) {
+		err = ep_find_room(ep, n);
+		if (err)
+			return err;
+	}
+	shm_tx_put(&ep->tx, n, hdr, body);
+	ep_wake(ep);
+	return 0;
+}
+
+/* Nothing to deliver. */
+static gy_cold int ep_poll_rest(struct shm_ep *ep, int err)
+{
+	if (err) {
+		shm_ep_fail(ep, err, "wrote garbage into its ring");
+		return 1;
+	}
+	if (!shm_ep_has_room(ep))
+		return 0;
+	ep->blocked = false;
+	gy_ep_room(&ep->base);
+	return 1;
+}
+
+/*
+ * One record at a time: to look for a second would wait for its cache line before the first is
+ * used.
+ */
+int shm_ep_poll(struct gy_ep *base)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	struct gy_hdr hdr;
+	const void *body;
+	const int got = shm_rx_get(&ep->rx, &hdr, &body);
+
+	if (got <= 0)
+		return got || ep->blocked ? ep_poll_rest(ep, got) : 0;
+	gy_deliver(base, &hdr, body);
+	if (gy_unlikely(shm_rx_done(&ep->rx)))
+		ep_wake(ep);
+	return 1;
+}
+
+/* ---- life ---- */
+
+int shm_ep_open(struct gy_nic *base, struct gy_peer *peer, struct gy_ep **epp)
+{
+	struct shm_nic *nic = to_shm_nic(base);
+	struct shm_ep *ep = gy_alloc(sizeof(*ep));
+
+	if (!ep)
+		return -ENOMEM;
+	ep->base =
+		(struct gy_ep){ .ops = base->ops, .nic = base, .peer = peer, .caps = GY_CAP_LEND };
+	ep->rx.next = &nic->empty;	/* poll finds nothing, msg no room */
+	ep->rx.end = &nic->empty + 1;
+	ep->rx.lines = 4;
+	ep->rx.word = SHM_FULL;
+	ep->bell = ep->sock.fd = ep->mine.fd = ep->theirs.fd = -1;
+	ep->sock.ready = shm_note_ready;
+	gy_list_init(&ep->queue);
+	gy_list_init(&ep->link);
+	*epp = &ep->base;
+	return 0;
+}
+
+int shm_ep_connect(struct gy_ep *base)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	int err;
+
+	if (ep->state != SHM_IDLE)
+		return 0;
+	err = gy_wire_dial(base->nic->ctx->wire, base, GY_WIRE_UNIX, 0);
+	if (!err && ep->state == SHM_IDLE)
+		ep->state = SHM_DIALLING;
+	return err;
+}
+
+static int ep_meet(struct shm_ep *ep)
+{
+	struct ucred cred = { .pid = 0 };
+	socklen_t len = sizeof(cred);
+	int err;
+
+	/* The peer's process as this pid namespace sees it; 0: it does not. */
+	if (!getsockopt(ep->sock.fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		ep->pid = cred.pid;
+	err = shm_inbox_create(shm_ep_nic(ep), &ep->mine);
+	if (err)
+		return err;
+	return shm_note_hello(ep);
+}
+
+void shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	int err;
+
+	if (lane || ep->state > SHM_DIALLING) {
+		close(fd);
+		return;
+	}
+	ep->state = SHM_MEETING;
+	ep->sock.fd = fd;
+	err = gy_poll_add(&base->nic->ctx->poll, &ep->sock, EPOLLIN);
+	if (!err)
+		err = ep_meet(ep);
+	if (err)
+		shm_ep_fail(ep, err, "cannot set up shared memory");
+}
+
+static int ep_list(struct shm_nic *nic, struct shm_ep *ep)
+{
+	struct shm_ep **up;
+
+	if (nic->nup == nic->up_size) {
+		up = gy_realloc_array(nic->up, nic->up_size + 16, sizeof(*up));
+		if (!up)
+			return -ENOMEM;
+		nic->up = up;
+		nic->up_size += 16;
+	}
+	ep->index = nic->nup;
+	nic->up[nic->nup++] = ep;
+	return 0;
+}
+
+int shm_ep_up(struct shm_ep *ep)
+{
+	struct shm_nic *nic = shm_ep_nic(ep);
+	const uint32_t lines = (uint32_t)(nic->ring_bytes / GY_CACHELINE);
+	int err = ep_list(nic, ep);
+
+	if (err)
+		return err;
+	close(ep->mine.fd);
+	ep->mine.fd = -1;
+	shm_tx_init(&ep->tx, ep->theirs.mem, shm_inbox_lines(nic, &ep->theirs), lines);
+	shm_rx_init(&ep->rx, ep->mine.mem, shm_inbox_lines(nic, &ep->mine), lines);
+	ep->state = SHM_UP;
+	gy_ep_up(&ep->base);
+	return 0;
+}
+
+/* From any state to DOWN; what is mapped stays. */
+static void ep_stop(struct shm_ep *ep)
+{
+	struct shm_nic *nic = shm_ep_nic(ep);
+
+	if (ep->state == SHM_UP) {
+		nic->up[ep->index] = nic->up[--nic->nup];
+		nic->up[ep->index]->index = ep->index;
+	}
+	ep->state = SHM_DOWN;
+	ep->blocked = false;
+	shm_tx_shut(&ep->tx);
+	ep->rx.next = &nic->empty;
+	shm_note_forget(ep, 0);
+	shm_note_close_fds(ep);
+	if (ep->sock.fd >= 0) {
+		gy_poll_del(&nic->base.ctx->poll, &ep->sock);
+		close(ep->sock.fd);
+		ep->sock.fd = -1;
+	}
+}
+
+void shm_ep_fail(struct shm_ep *ep, int err, const char *why)
+{
+	ep_stop(ep);
+	gy_ep_down(&ep->base, err, why);
+}
+
+void shm_ep_break(struct shm_ep *ep, int err)
+{
+	ep->broken = err;
+	shm_tx_shut(&ep->tx);
+	shutdown(ep->sock.fd, SHUT_RDWR);
+}
+
+/*
+ * Nothing is left to drain: a message that was accepted lies in the peer's ring, and the peer
+ * empties that when it sees the connection end.
+ */
+void shm_ep_close(struct gy_ep *base, bool drain)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	struct shm_nic *nic = shm_ep_nic(ep);
+	unsigned i;
+	int rank = base->peer->rank;
+
+	if (base->nic->ctx->wire)
+		gy_wire_cancel(base->nic->ctx->wire, base);
+	ep_stop(ep);
+	for (i = 0; i < nic->nsegs; i++)
+		nic->segs[i].told[rank / 64] &= ~((uint64_t)1 << (rank % 64));
+	gy_list_add_tail(&nic->dead, &ep->link);
+}
+
+void shm_ep_free(struct shm_ep *ep)
+{
+	gy_list_del(&ep->link);
+	shm_mem_unmap_all(ep);
+	shm_inbox_fini(&ep->mine);
+	shm_inbox_fini(&ep->theirs);
+	if (ep->peer_page)
+		munmap((void *)ep->peer_page, shm_ep_nic(ep)->page_bytes);
+	if (ep->bell >= 0)
+		close(ep->bell);
+	gy_free(ep);
+}
