@@ -18,7 +18,7 @@ bad=0
 mandoc -T lint -W warning "${pages[@]}" || bad=1
 
 # .Xr NAME SECTION, gyre's own; mandoc does not look whether they exist.
-while read -r page name section; do
+while read -r page name section _; do
 	if [ ! -e "man/$name.$section" ]; then
 		echo "$page: .Xr $name $section: there is no man/$name.$section"
 		bad=1
