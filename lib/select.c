@@ -15,8 +15,8 @@
 
 #define ANY_RANKS UINT16_MAX
 #define ANY_BYTES UINT64_MAX
-#define KIB(n) ((n) * 1024ull)
-#define MIB(n) ((n) * 1024ull * 1024)
+#define KIB(n) ((n)*1024ull)
+#define MIB(n) ((n)*1024ull * 1024)
 #define GRAIN_MAX_LOG2 18
 #define GRAIN_MIN_LOG2 6
 
@@ -59,7 +59,8 @@ static const struct table_row table[] = {
 	{ GY_BROADCAST, NEAR, ANY_RANKS, ANY_BYTES, "chain", 17 },
 	{ GY_BROADCAST, FAR, ANY_RANKS, KIB(64), "binomial", 16 },
 	{ GY_BROADCAST, FAR, 8, ANY_BYTES, "chain", 17 },
-	{ GY_BROADCAST, FAR, ANY_RANKS, ANY_BYTES, "scatter_allgather", 17 },
+	{ GY_BROADCAST, FAR, 64, ANY_BYTES, "scatter_allgather", 17 },
+	{ GY_BROADCAST, FAR, ANY_RANKS, ANY_BYTES, "chain", 17 },
 
 	{ GY_BARRIER, NEAR, ANY_RANKS, ANY_BYTES, "dissemination", 16 },
 	{ GY_BARRIER, FAR, ANY_RANKS, ANY_BYTES, "dissemination", 16 },
@@ -76,7 +77,8 @@ size_t gy_grain_max(const struct gy_config *cfg)
 	return (size_t)1 << log2;
 }
 
-static const struct gy_coll_algo *select_named(enum gy_coll coll, const char *name, size_t len, uint8_t *id)
+static const struct gy_coll_algo *select_named(enum gy_coll coll, const char *name, size_t len,
+					       uint8_t *id)
 {
 	uint8_t i;
 
@@ -97,13 +99,14 @@ static gy_cold int select_refuse(const char *what, size_t len, int coll)
 	int i;
 
 	for (i = 0; coll < 0 && i < GY_NCOLLS; i++)
-		used += (size_t)snprintf(known + used, sizeof(known) - used, " %s", gy_coll_name(i));
+		used += (size_t)snprintf(known + used, sizeof(known) - used, " %s",
+					 gy_coll_name(i));
 	for (i = 0; coll >= 0 && gy_algos[i] && used < sizeof(known); i++)
 		if ((int)gy_algos[i]->coll == coll)
 			used += (size_t)snprintf(known + used, sizeof(known) - used, " %s",
 						 gy_algos[i]->name);
-	gy_err("GYRE_ALGORITHM: unknown %s \"%.*s\"; known:%s", coll < 0 ? "collective" : "algorithm",
-	       (int)len, what, known);
+	gy_err("GYRE_ALGORITHM: unknown %s \"%.*s\"; known:%s",
+	       coll < 0 ? "collective" : "algorithm", (int)len, what, known);
 	return -EINVAL;
 }
 
@@ -112,19 +115,27 @@ static int select_override(const char *text, struct gy_choice chosen[GY_NCOLLS])
 {
 	while (*text) {
 		const size_t item = strcspn(text, ","), key = strcspn(text, "=,");
+		const size_t name = key + (text[key] == '=');
 		int coll;
 
 		for (coll = 0; coll < GY_NCOLLS; coll++)
-			if (strlen(gy_coll_name(coll)) == key && !strncmp(gy_coll_name(coll), text, key))
+			if (strlen(gy_coll_name(coll)) == key &&
+			    !strncmp(gy_coll_name(coll), text, key))
 				break;
-		if (coll == GY_NCOLLS || key == item)
+		if (coll == GY_NCOLLS)
 			return select_refuse(text, key, -1);
-		chosen[coll].algo = select_named(coll, text + key + 1, item - key - 1, &chosen[coll].algo_id);
+		chosen[coll].algo =
+			select_named(coll, text + name, item - name, &chosen[coll].algo_id);
 		if (!chosen[coll].algo)
-			return select_refuse(text + key + 1, item - key - 1, coll);
+			return select_refuse(text + name, item - name, coll);
 		text += item + (text[item] == ',');
 	}
 	return 0;
+}
+
+static bool select_fits(const struct gy_coll_algo *algo, int nranks)
+{
+	return !algo->max_ranks || nranks <= algo->max_ranks;
 }
 
 static void select_add(struct gy_select_row **row, uint64_t max_bytes, struct gy_choice choice)
@@ -133,14 +144,14 @@ static void select_add(struct gy_select_row **row, uint64_t max_bytes, struct gy
 	++*row;
 }
 
-static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct gy_choice *chosen, int nranks,
-		       enum where where, uint8_t grain_log2)
+static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct gy_choice *chosen,
+			int nranks, enum where where, uint8_t grain_log2)
 {
 	struct gy_select_row *row = sel->rows[coll];
 	uint64_t from = 0;
 	size_t i;
 
-	if (chosen->algo) {
+	if (chosen->algo && select_fits(chosen->algo, nranks)) {
 		struct gy_choice c = *chosen;
 
 		c.grain_log2 = grain_log2 ? grain_log2 : 16;
@@ -151,10 +162,12 @@ static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct g
 		const struct table_row *t = &table[i];
 		struct gy_choice c = { .grain_log2 = grain_log2 ? grain_log2 : t->grain_log2 };
 
-		if (t->coll != coll || t->where != where || nranks > t->max_ranks || t->max_bytes <= from)
+		if (t->coll != coll || t->where != where || nranks > t->max_ranks ||
+		    t->max_bytes <= from)
 			continue;
 		c.algo = select_named(coll, t->algo, strlen(t->algo), &c.algo_id);
-		gy_assert(c.algo && row < sel->rows[coll] + GY_SELECT_MAX);
+		gy_assert(c.algo && select_fits(c.algo, nranks));
+		gy_assert(row < sel->rows[coll] + GY_SELECT_MAX);
 		select_add(&row, t->max_bytes, c);
 		from = t->max_bytes;
 	}

@@ -28,8 +28,9 @@ struct gy_select {
 
 /*
  * near: all ranks are on one node and lend memory to each other.  cfg->algorithm: "allreduce=ring,
- * broadcast=chain" overrides; an algorithm for small vectors only (GY_ALGO_SMALL) leaves larger ones to the
- * table.  -EINVAL: unknown name, with a log line that lists the known ones.
+ * broadcast=chain" overrides; an algorithm for small vectors only (GY_ALGO_SMALL), or for fewer
+ * ranks (max_ranks), leaves the rest to the table.  -EINVAL: unknown name, with a log line that
+ * lists the known ones.
  */
 int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nranks, bool near);
 
@@ -47,7 +48,8 @@ static inline const struct gy_choice *gy_select(const struct gy_select *sel, enu
 /* The longest vector that one rank holds in a call: what thresholds compare. */
 static inline uint64_t gy_coll_bytes(enum gy_coll coll, uint64_t count, int nranks, size_t es)
 {
-	return count * es * (coll == GY_REDUCE_SCATTER || coll == GY_ALLGATHER ? (unsigned)nranks : 1);
+	return count * es *
+	       (coll == GY_REDUCE_SCATTER || coll == GY_ALLGATHER ? (unsigned)nranks : 1);
 }
 
 /* The largest grain, bytes: the size of slots. */

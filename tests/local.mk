@@ -16,8 +16,11 @@ EXTRA_DIST += \
 
 unit_tests = \
 	%D%/unit/test_base \
+	%D%/unit/test_bench \
 	%D%/unit/test_config \
+	%D%/unit/test_plan \
 	%D%/unit/test_planners \
+	%D%/unit/test_select \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
 	%D%/unit/test_sim
@@ -36,10 +39,14 @@ endif
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-LONG_TESTS += %D%/unit/test_shm
+LONG_TESTS += %D%/unit/test_planners %D%/unit/test_shm
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
+
+%C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c $(bench_protocol)
+%C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_unit_test_bench_LDADD = $(LDADD) $(JANSSON_LIBS) -lm
 
 %C%_unit_test_planners_SOURCES = \
 	%D%/unit/plan_check.c \

@@ -37,7 +37,7 @@ enum plan_sizes {
 struct plan_mode {
 	bool sequential;	/* straight line: whole moves in program order, streams unbounded */
 	bool in_order;		/* grains of a move run in order; else in any, but through slots */
-	int window;		/* 0: each plan's least; > 0: that; < 0: so many less, at least 1 */
+	int window;		/* 0: each plan's least; > 0: that or more; < 0: so many less */
 	uint32_t grain;		/* elements */
 	enum plan_sizes sizes;
 	uint32_t unit;
