@@ -1,2 +1,37 @@
 # Programs on the public API only: x_SOURCES, x_CPPFLAGS = $(BENCH_CPPFLAGS), x_LDADD = libgyre.la
 BENCH_CPPFLAGS = -I$(top_srcdir)/include
+
+# gyre-train.  Into libtrain.la goes what knows nothing of ranks, for the unit test.
+if HAVE_TRAIN
+bin_PROGRAMS += %D%/gyre-train
+noinst_LTLIBRARIES += %D%/libtrain.la
+endif
+
+%C%_libtrain_la_SOURCES = \
+	%D%/train/affine.c %D%/train/affine.h \
+	%D%/train/conv.c \
+	%D%/train/data.c %D%/train/data.h \
+	%D%/train/idx.c %D%/train/idx.h \
+	%D%/train/layers.c %D%/train/layers.h \
+	%D%/train/loss.c %D%/train/loss.h \
+	%D%/train/model.c %D%/train/model.h \
+	%D%/train/options.c %D%/train/options.h \
+	%D%/train/plot.c %D%/train/plot.h \
+	%D%/train/rng.c %D%/train/rng.h \
+	%D%/train/sgd.c %D%/train/sgd.h \
+	%D%/train/shape.h \
+	%D%/train/why.c %D%/train/why.h
+# -O2 alone leaves the loops over channels scalar with gcc.
+%C%_libtrain_la_CFLAGS = $(AM_CFLAGS) -ftree-vectorize $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS)
+%C%_libtrain_la_LIBADD = $(OPENBLAS_LIBS) $(ZLIB_LIBS) -lm
+
+%C%_gyre_train_SOURCES = \
+	%D%/train/clock.h \
+	%D%/train/job.c %D%/train/job.h \
+	%D%/train/launch.c %D%/train/launch.h \
+	%D%/train/main.c \
+	%D%/train/report.c %D%/train/report.h \
+	%D%/train/sync.c %D%/train/sync.h \
+	%D%/train/train.c %D%/train/train.h
+%C%_gyre_train_CFLAGS = $(AM_CFLAGS) $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS) $(JANSSON_CFLAGS)
+%C%_gyre_train_LDADD = %D%/libtrain.la libgyre.la $(JANSSON_LIBS)

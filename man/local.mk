@@ -1,1 +1,2 @@
 # Manual pages: dist_man_MANS += %D%/gyre.7
+dist_man_MANS += %D%/gyre-train.1

@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	%D%/check-man.sh \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
+	%D%/multi/train.sh \
 	%D%/run-test.sh
 
 unit_tests = \

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench/train/main.c - gyre-train: what the command line asks for.
+ * Exit status: 0, 1 when the run failed, 2 when the command line is wrong. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/train/launch.h"
+#include "bench/train/options.h"
+#include "bench/train/report.h"
+#include "bench/train/train.h"
+
+/*
+ * gyrerun stands between its ranks and the terminal, so they are told that there is one.  Returns
+ * only on error.
+ */
+static int main_launch(const struct options *opt, int argc, char **argv)
+{
+	char option[] = "--progress", value[] = "line";
+	char **args = calloc(argc + 3, sizeof(*args));
+
+	if (!args)
+		return 1;
+	memcpy(args, argv, argc * sizeof(*args));
+	if (report_in_place(opt)) {
+		args[argc] = option;
+		args[argc + 1] = value;
+	}
+	launch_ranks(opt->ranks, args);
+	free(args);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	const char *rank = getenv("GYRE_RANK");
+	const bool speak = !rank || strcmp(rank, "0") == 0; /* one of a job's ranks is enough */
+	struct options opt;
+
+	if (options_parse(argc, argv, speak, &opt))
+		return 2;
+	if (opt.help) {
+		if (speak)
+			options_usage();
+		return 0;
+	}
+	if (opt.ranks && !rank)
+		return main_launch(&opt, argc, argv);
+	return train_run(&opt) ? 1 : 0;
+}

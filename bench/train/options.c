@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench/train/options.c - the command line: one table gives parser, limits and help. */
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/train/data.h"
+#include "bench/train/options.h"
+
+enum option_kind { OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE, OPTION_FLAG };
+
+struct option_desc {
+	const char *name;
+	char letter; /* 0: only the long form */
+	enum option_kind kind;
+	size_t offset;	 /* of the field of struct options */
+	const char *arg; /* in the help; of a choice, what may be chosen, divided by | */
+	double min, max; /* of numbers */
+	const char *help;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const struct option_desc option_table[] = {
+	{ "ranks", 'n', OPTION_INT, AT(ranks), "N", 1, 4096,
+	  "start N ranks on this machine" },
+	{ "model", 0, OPTION_CHOICE, AT(model), "mlp|cnn", 0, 0,
+	  "network to train" },
+	{ "epochs", 0, OPTION_INT, AT(epochs), "N", 1, 100000,
+	  "passes over the training images" },
+	{ "batch", 0, OPTION_INT, AT(batch), "N", 1, 65536,
+	  "images per rank and step" },
+	{ "lr", 0, OPTION_REAL, AT(lr), "X", 1e-12, 1e6,
+	  "learning rate" },
+	{ "momentum", 0, OPTION_REAL, AT(momentum), "X", 0, 1,
+	  "momentum" },
+	{ "nesterov", 0, OPTION_FLAG, AT(nesterov), NULL, 0, 0,
+	  "Nesterov's form of momentum" },
+	{ "weight-decay", 0, OPTION_REAL, AT(weight_decay), "X", 0, 1,
+	  "weight decay" },
+	{ "lr-schedule", 0, OPTION_CHOICE, AT(schedule), "constant|step|cosine", 0, 0,
+	  "course of the learning rate" },
+	{ "warmup", 0, OPTION_REAL, AT(warmup), "X", 0, 1e5,
+	  "epochs of linear rise before it" },
+	{ "seed", 0, OPTION_INT, AT(seed), "N", 0, 2147483647,
+	  "seed of weights and shuffling" },
+	{ "data", 0, OPTION_TEXT, AT(data), "DIR", 0, 0,
+	  "folder of the four IDX files" },
+	{ "limit", 0, OPTION_INT, AT(limit), "N", 0, 2147483647,
+	  "use only the first N images of each set" },
+	{ "bucket-kib", 0, OPTION_INT, AT(bucket_kib), "N", 1, 1048576,
+	  "gradient bytes per allreduce, in KiB" },
+	{ "json", 0, OPTION_TEXT, AT(json), "FILE", 0, 0,
+	  "one JSON object per epoch; - is stdout" },
+	{ "plot", 0, OPTION_TEXT, AT(plot), "FILE", 0, 0,
+	  "loss and accuracy over epochs as SVG" },
+	{ "progress", 0, OPTION_CHOICE, AT(progress), "auto|line|plain", 0, 0,
+	  "a line rewritten in place, or plain lines" },
+	{ "help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0,
+	  "this text" },
+};
+
+#define OPTION_COUNT ((int)(sizeof(option_table) / sizeof(*option_table)))
+
+static const struct options option_defaults = {
+	.model = "cnn",
+	.epochs = 6,
+	.batch = 32,
+	.lr = 0.1,
+	.momentum = 0.9,
+	.weight_decay = 5e-4,
+	.warmup = 0.5,
+	.schedule = "cosine",
+	.seed = 1,
+	.bucket_kib = 256,
+	.progress = "auto",
+	.data = DATA_DIR,
+};
+
+static void option_set_number(const struct option_desc *d, double value, void *field)
+{
+	if (d->kind == OPTION_INT)
+		*(int *)field = (int)value;
+	else
+		*(double *)field = value;
+}
+
+static int option_number(const struct option_desc *d, const char *text, void *field)
+{
+	char *end;
+	const double value = strtod(text, &end);
+
+	/* A NaN is in no range. */
+	if (end == text || *end || !(value >= d->min && value <= d->max) ||
+	    (d->kind == OPTION_INT && value != floor(value)))
+		return -EINVAL;
+	option_set_number(d, value, field);
+	return 0;
+}
+
+static int option_choice(const struct option_desc *d, const char *text, const char **field)
+{
+	const size_t len = strlen(text);
+	const char *at = d->arg;
+
+	while (strncmp(at, text, len) != 0 || (at[len] && at[len] != '|')) {
+		at = strchr(at, '|');
+		if (!at)
+			return -EINVAL;
+		at++;
+	}
+	*field = text;
+	return 0;
+}
+
+static int option_set(const struct option_desc *d, const char *text, struct options *opt)
+{
+	void *field = (char *)opt + d->offset;
+
+	switch (d->kind) {
+	case OPTION_INT:
+	case OPTION_REAL:
+		return option_number(d, text, field);
+	case OPTION_CHOICE:
+		return option_choice(d, text, field);
+	case OPTION_TEXT:
+		*(const char **)field = text;
+		return 0;
+	default:
+		*(bool *)field = true;
+		return 0;
+	}
+}
+
+static int option_refuse(const struct option_desc *d, const char *text, bool speak)
+{
+	if (!speak)
+		return -EINVAL;
+	fprintf(stderr, "gyre-train: --%s %s: ", d->name, text);
+	if (d->kind == OPTION_CHOICE)
+		fprintf(stderr, "give one of %s\n", d->arg);
+	else
+		fprintf(stderr, "give %s from %.10g to %.10g\n",
+			d->kind == OPTION_INT ? "a whole number" : "a number", d->min, d->max);
+	return -EINVAL;
+}
+
+static const struct option_desc *option_find(int letter)
+{
+	int i;
+
+	for (i = 0; i < OPTION_COUNT; i++)
+		if (option_table[i].letter == letter)
+			return &option_table[i];
+	return NULL;
+}
+
+/* getopt_long gives 256 + index for a long option and the letter for a short one. */
+static int option_next(int argc, char **argv, const struct option_desc **descp)
+{
+	struct option longs[OPTION_COUNT + 1] = { 0 };
+	int i, got;
+
+	for (i = 0; i < OPTION_COUNT; i++)
+		longs[i] = (struct option){
+			.name = option_table[i].name,
+			.has_arg = option_table[i].kind != OPTION_FLAG,
+			.val = 256 + i,
+		};
+	got = getopt_long(argc, argv, "n:h", longs, NULL);
+	*descp = got >= 256 ? &option_table[got - 256] : option_find(got);
+	return got;
+}
+
+int options_parse(int argc, char **argv, bool speak, struct options *opt)
+{
+	const struct option_desc *d;
+	int got;
+
+	*opt = option_defaults;
+	opterr = speak;
+	while ((got = option_next(argc, argv, &d)) != -1) {
+		if (got == '?')
+			return -EINVAL;
+		if (option_set(d, optarg, opt))
+			return option_refuse(d, optarg, speak);
+	}
+	if (optind < argc) {
+		if (speak)
+			fprintf(stderr, "gyre-train: no such argument: %s\n", argv[optind]);
+		return -EINVAL;
+	}
+	if (opt->warmup >= opt->epochs) {
+		if (speak)
+			fprintf(stderr, "gyre-train: --warmup must be less than --epochs\n");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void option_show_default(const struct option_desc *d)
+{
+	const void *field = (const char *)&option_defaults + d->offset;
+
+	if (d->kind == OPTION_INT && *(const int *)field)
+		printf(" [%d]", *(const int *)field);
+	else if (d->kind == OPTION_REAL)
+		printf(" [%g]", *(const double *)field);
+	else if (d->kind == OPTION_CHOICE)
+		printf(" [%s]", *(const char *const *)field);
+}
+
+void options_usage(void)
+{
+	const struct option_desc *d;
+	char left[64], letter[8];
+
+	printf("usage: gyre-train [options]\n"
+	       "Trains a network on Fashion-MNIST, the images shared out over the ranks of a job.\n"
+	       "As many ranks as -n says, or as gyrerun started; else one.\n\n");
+	for (d = option_table; d < option_table + OPTION_COUNT; d++) {
+		snprintf(letter, sizeof(letter), d->letter ? "-%c," : "   ", d->letter);
+		snprintf(left, sizeof(left), "%s --%s %s", letter, d->name, d->arg ? d->arg : "");
+		printf("  %-38s %s", left, d->help);
+		option_show_default(d);
+		putchar('\n');
+	}
+}
