@@ -33,6 +33,16 @@ void gyre_comm_destroy(struct gyre_comm *comm);
  */
 int gyre_comm_status(const struct gyre_comm *comm, char *buf, size_t len);
 
+/*
+ * How the collective coll ("allreduce", "reduce_scatter", "allgather", "broadcast", "barrier", or
+ * "send" for a message) would run with bytes of data, the in or out argument, whichever is larger:
+ * "algorithm=ring transport=shm", several transports as "shm+tcp".  For people: later versions
+ * append words.  The text goes to buf, at most len bytes with the final 0.  Local.  MT-Safe.
+ * Errors: -EINVAL (no such collective).
+ */
+int gyre_comm_describe(struct gyre_comm *comm, const char *coll, size_t bytes, char *buf,
+		       size_t len);
+
 #ifdef __cplusplus
 }
 #endif
