@@ -35,3 +35,43 @@ endif
 	%D%/train/train.c %D%/train/train.h
 %C%_gyre_train_CFLAGS = $(AM_CFLAGS) $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS) $(JANSSON_CFLAGS)
 %C%_gyre_train_LDADD = %D%/libtrain.la libgyre.la $(JANSSON_LIBS)
+
+# gyre-bench, gyre-limits and the programs of peers/ measure by one protocol.  peers/build compiles
+# the latter.
+if HAVE_JANSSON
+bench_report = %D%/report-json.c
+else
+bench_report = %D%/report-nojson.c
+endif
+bench_protocol = \
+	%D%/data.c %D%/data.h \
+	%D%/proto.c %D%/proto.h \
+	%D%/report.c $(bench_report)
+
+bin_PROGRAMS += %D%/gyre-bench
+%C%_gyre_bench_SOURCES = \
+	%D%/gyre-bench.c %D%/gyre-bench.h \
+	%D%/gyre-bench-ops.c \
+	%D%/train/launch.c %D%/train/launch.h \
+	$(bench_protocol)
+%C%_gyre_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_gyre_bench_LDADD = libgyre.la $(JANSSON_LIBS) -lm
+
+# Links nothing of gyre.
+noinst_PROGRAMS += %D%/gyre-limits
+%C%_gyre_limits_SOURCES = \
+	%D%/flag.h \
+	%D%/limits.c %D%/limits.h \
+	%D%/limits-loops.c \
+	%D%/limits-ops.c \
+	%D%/local.c %D%/local.h \
+	$(bench_protocol)
+%C%_gyre_limits_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_gyre_limits_LDADD = $(JANSSON_LIBS) -lm
+
+EXTRA_DIST += \
+	%D%/RESULTS.md \
+	%D%/peers/build \
+	%D%/peers/compare \
+	%D%/peers/gloo_bench.cc \
+	%D%/peers/mpi_bench.c
