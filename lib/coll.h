@@ -25,7 +25,7 @@ enum gy_coll {
  *   reduce_scatter	n blocks	1 block		OUT[b]; OUT has n, OUT[0] is the result
  *   allgather		1 block		n blocks	IN[0] = OUT[rank]
  *   broadcast		-		n blocks	(always: every rank's buffer is OUT)
- *   barrier		-		1 empty block
+ *   barrier		-		n empty blocks
  *
  * allreduce and broadcast split count elements evenly over whatever grid the planner asks for;
  * for reduce_scatter and allgather the grid is nranks blocks of count elements each.

@@ -347,6 +347,8 @@ void gy_move(struct gy_plan *pl, const struct gy_end *in, uint16_t nin,
 		build_fail(pl, err);
 		return;
 	}
+	if (nin > pl->max_inputs)
+		pl->max_inputs = nin;
 	pl->moves[pl->nmoves++] = (struct gy_move){ .end = first, .nin = nin, .nout = nout };
 }
 

@@ -47,6 +47,8 @@ static void layout_memory(struct sim *s, int rank)
 		count = s->len[rank];
 	} else if (coll == GY_BROADCAST && rank != s->set->root) {
 		count = 0;
+	} else if (coll == GY_BARRIER) {
+		count = 1;	/* it has heard of itself */
 	}
 	if (s->set->in_place)	/* block 0 of IN; for allgather its only one */
 		r->mem[GY_IN] = r->mem[GY_OUT] + first;

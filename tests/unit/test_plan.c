@@ -166,6 +166,7 @@ static void test_streams_are_numbered(void **state)
 	assert_int_equal(pl->ends[10].stream, 2);	/* -> 1 */
 	assert_int_equal(pl->min_window, 3);
 	assert_int_equal(pl->nscratch, 0);
+	assert_int_equal(pl->max_inputs, 2);
 	gy_plan_destroy(pl);
 }
 

@@ -250,8 +250,8 @@ static void planners_spoil_end(const struct plan_set *set, int r, struct gy_end 
 {
 	const struct gy_range range = e->range;
 
-	if (e->space == GY_STREAM)
-		return;
+	if (e->space == GY_STREAM || set->algo->coll == GY_BARRIER)
+		return;		/* which block of a barrier hears of all does not matter */
 	e->range.first = (range.first + 1) % set->plans[r]->nblocks;
 	planners_found_out(set, r, "a wrong block");
 	e->range = range;
