@@ -69,6 +69,11 @@ noinst_PROGRAMS += %D%/gyre-limits
 %C%_gyre_limits_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 %C%_gyre_limits_LDADD = $(JANSSON_LIBS) -lm
 
+# The reduction kernels alone; they are internal.
+noinst_PROGRAMS += %D%/gyre-kernels
+%C%_gyre_kernels_SOURCES = %D%/kernels.c
+%C%_gyre_kernels_LDADD = libgy.la
+
 EXTRA_DIST += \
 	%D%/RESULTS.md \
 	%D%/peers/build \

@@ -6,7 +6,7 @@
  * equal results, so that ranks on different machines agree:
  *
  * - inputs are folded left to right, ((in[0] op in[1]) op in[2]) ...; nothing is reassociated;
- * - f16 and bf16 are widened to f32, folded there over all inputs, and rounded once, to nearest even;
+ * - f16 and bf16 are widened to f32, folded there over all inputs, rounded once, to nearest even;
  * - integer sums and products wrap;
  * - min and max give NaN when an operand is NaN, and -0 < +0;
  * - a result that is NaN is the canonical one: positive, quiet, no payload.  (Which operand's
@@ -47,7 +47,13 @@ gy_reduce_fn *gy_kernel_reduce(const struct gy_kernels *ks, enum gyre_type type,
 void gy_kernel_divide(const struct gy_kernels *ks, enum gyre_type type, void *dst, const void *src,
 		      size_t n, unsigned divisor);
 
-/* memcpy, but a large block does not push everything else out of the caches. */
+/* memcpy; streams (see below) when len says that the block will not stay in the caches anyway. */
 void gy_kernel_copy(void *dst, const void *src, size_t len);
+
+/*
+ * memcpy past the caches where the CPU can: a quarter faster than memcpy when dst is not cached,
+ * and less than half as fast when it is.  For parts of a large block that nobody reads soon.
+ */
+void gy_kernel_copy_stream(const struct gy_kernels *ks, void *dst, const void *src, size_t len);
 
 #endif

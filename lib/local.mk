@@ -74,3 +74,14 @@ libgy_la_SOURCES += \
 	%D%/plan_text.c \
 	%D%/registry.c \
 	%D%/registry.h
+
+# Reduction kernels.
+libgy_la_SOURCES += \
+	%D%/kernels.c \
+	%D%/kernels.h \
+	%D%/kernels_avx2.c \
+	%D%/kernels_avx512.c \
+	%D%/kernels_impl.h \
+	%D%/kernels_neon.c \
+	%D%/kernels_scalar.c \
+	%D%/kernels_simd.h

@@ -19,6 +19,7 @@ unit_tests = \
 	%D%/unit/test_base \
 	%D%/unit/test_bench \
 	%D%/unit/test_config \
+	%D%/unit/test_kernels \
 	%D%/unit/test_plan \
 	%D%/unit/test_planners \
 	%D%/unit/test_select \
@@ -40,7 +41,7 @@ endif
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-LONG_TESTS += %D%/unit/test_planners %D%/unit/test_shm
+LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
@@ -48,6 +49,12 @@ endif
 %C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c $(bench_protocol)
 %C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 %C%_unit_test_bench_LDADD = $(LDADD) $(JANSSON_LIBS) -lm
+
+%C%_unit_test_kernels_SOURCES = \
+	%D%/unit/kernels_ref.c \
+	%D%/unit/kernels_ref.h \
+	%D%/unit/test_kernels.c
+%C%_unit_test_kernels_LDADD = $(LDADD) -lm
 
 %C%_unit_test_planners_SOURCES = \
 	%D%/unit/plan_check.c \
