@@ -35,7 +35,9 @@ TESTS += \
 	%D%/check-symbols.sh
 
 if HAVE_TRAIN
-unit_tests += %D%/unit/test_train
+unit_tests += \
+	%D%/unit/test_train \
+	%D%/unit/test_train_input
 endif
 
 if HAVE_CMOCKA
@@ -45,6 +47,7 @@ LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
+%C%_unit_test_train_input_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
 
 %C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c $(bench_protocol)
 %C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

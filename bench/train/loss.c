@@ -17,13 +17,14 @@ static int loss_largest(const float *row, int classes)
 /* Subtracting the largest logit changes no probability and keeps expf from overflowing. */
 static double loss_row(const float *logits, int label, int classes, float weight, float *grad)
 {
-	const float top = logits[loss_largest(logits, classes)];
-	float sum = 0;
+	const int largest = loss_largest(logits, classes);
+	const float top = logits[largest];
+	float sum = 1; /* the largest one's share */
 	int i;
 
 	for (i = 0; i < classes; i++) {
 		grad[i] = expf(logits[i] - top);
-		sum += grad[i];
+		sum += i == largest ? 0 : grad[i];
 	}
 	for (i = 0; i < classes; i++)
 		grad[i] *= weight / sum;
