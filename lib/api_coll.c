@@ -43,11 +43,12 @@ static int call_check(const struct call *c)
 		return call_refuse(c, "type is not an enum gyre_type");
 	if (gy_unlikely(reduces && (unsigned)c->op >= GYRE_NOPS))
 		return call_refuse(c, "op is not an enum gyre_op");
-	if (gy_unlikely(c->count > SIZE_MAX / 16 / (unsigned)c->comm->size))
+	if (gy_unlikely(c->count >= SIZE_MAX / 16 / UINT16_MAX))
 		return call_refuse(c, "count is too large for the address space");
 	if (gy_unlikely(c->count && (!c->out || (!c->in && c->coll != GY_BROADCAST))))
-		return call_refuse(c, c->coll == GY_BROADCAST ? "buf is NULL" :
-				   c->out ? "in is NULL" : "out is NULL");
+		return call_refuse(c, c->coll == GY_BROADCAST ? "buf is NULL"
+				      : c->out		      ? "in is NULL"
+							      : "out is NULL");
 	if (gy_unlikely(c->coll == GY_BROADCAST && (c->root < 0 || c->root >= c->comm->size)))
 		return call_refuse(c, "root is not a rank of comm");
 	return 0;
@@ -90,44 +91,85 @@ static void run_bind_blocks(struct gy_run *run, const struct gyre_request *req)
 		run->q = (run->q + line - 1) / line * line;
 }
 
+static inline void run_bind_memory(struct gy_run *run, const void *in, void *out)
+{
+	run->mem[GY_OUT] = out;
+	run->mem[GY_IN] = (void *)in;
+	if (in == GYRE_IN_PLACE)	/* IN begins where the plan's alias says */
+		run->mem[GY_IN] = (char *)out + run->in_place_off;
+}
+
 static void run_bind(struct gy_engine *e, struct gyre_request *req, const struct gy_choice *choice)
 {
 	struct gy_run *run = &req->run;
 	const struct gyre_comm *comm = req->comm;
 
 	run->es = gyre_type_size(req->type);
-	run->mem[GY_IN] = (void *)(req->in == GYRE_IN_PLACE ? req->out : req->in);
-	run->mem[GY_OUT] = req->out;
-	if (req->in == GYRE_IN_PLACE && req->coll == GY_ALLGATHER)
-		run->mem[GY_IN] = (char *)req->out + (size_t)comm->rank * req->count * run->es;
 	run_bind_blocks(run, req);
 	run->grain = ((uint64_t)1 << choice->grain_log2) / run->es;
+	run->in_place_off = req->coll == GY_ALLGATHER ? (size_t)comm->rank * req->count * run->es : 0;
 	run->type = req->type;
 	run->reduce = gy_kernel_reduce(e->kernels, req->type, req->op);
 	run->divide = req->op == GYRE_AVG ? (unsigned)comm->size : 0;
 	run->peer = -1;
 	run->hdr = (struct gy_hdr){
-		.coll = req->coll, .type = req->type, .op = req->op, .algo = choice->algo_id,
-		.grain_log2 = choice->grain_log2, .root = (uint16_t)req->root, .comm = comm->id,
+		.coll = req->coll,
+		.type = req->type,
+		.op = req->op,
+		.algo = choice->algo_id,
+		.grain_log2 = choice->grain_log2,
+		.root = (uint16_t)req->root,
+		.comm = comm->id,
 		.count = req->count,
 	};
 }
 
+/* Binds req's run to its call: algorithm, plan, grid, fingerprint. */
+static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct gy_call_key *key)
+{
+	struct gyre_comm *comm = req->comm;
+	const uint64_t bytes = gy_coll_bytes(req->coll, req->count, comm->size, gyre_type_size(req->type));
+	const struct gy_choice *choice = gy_select(&comm->select, req->coll, bytes);
+	int err;
+
+	req->bound.comm = NULL;
+	err = gy_comm_plan(comm, choice->algo, req->root, key->in_place, &req->run.plan);
+	if (err)
+		return err;
+	req->run.comm = comm;
+	run_bind(e, req, choice);
+	run_bind_memory(&req->run, req->in, req->out);
+	req->line = req->run.total * req->run.es <= e->eager_bytes &&
+		    !gy_straight_prepare(e, &req->run);
+	if (req->line || bytes > e->eager_bytes)	/* else: its peers are not known yet */
+		req->bound = *key;
+	return 0;
+}
+
+static inline void run_enlist(struct gy_engine *e, struct gyre_comm *comm, struct gy_run *run)
+{
+	run->hdr.seq = comm->seq++;
+	atomic_store_explicit(&run->state, GY_RUN_RUNNING, memory_order_relaxed);
+	gy_list_add_tail(&comm->runs, &run->comm_link);
+	gy_list_add_tail(&e->runs, &run->link);
+	gy_engine_count(e, 1);
+}
+
 int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 {
-	const bool in_place = req->in == GYRE_IN_PLACE;
 	struct gyre_comm *comm = req->comm;
+	const struct gy_call_key key = {
+		.comm = comm, .count = req->count, .root = req->root, .coll = req->coll,
+		.type = req->type, .op = req->op, .in_place = req->in == GYRE_IN_PLACE,
+	};
 	struct gy_run *run = &req->run;
-	const struct gy_choice *choice;
-	const struct gy_plan *plan;
-	bool straight;
 	int err;
 
 	gy_assert(gy_driver_held(e));
 	err = atomic_load_explicit(&comm->err, memory_order_relaxed);
 	if (gy_unlikely(err))
 		return err;
-	if (comm->size == 1) {
+	if (gy_unlikely(comm->size == 1)) {
 		coll_alone(req);
 		req->active = true;
 		gy_request_done(e, req, 0);
@@ -135,34 +177,84 @@ int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 	}
 	if (gy_unlikely(gy_engine_nruns(e) >= GY_MAX_RUNS))
 		return -EAGAIN;
-	choice = gy_select(&comm->select, req->coll, gy_coll_bytes(req->coll, req->count, comm->size,
-						    gyre_type_size(req->type)));
-	err = gy_comm_plan(comm, choice->algo, req->root, in_place, &plan);
-	if (gy_unlikely(err))
-		return err;
-	run->plan = plan;
-	run->comm = comm;
-	run_bind(e, req, choice);
-	straight = wait && gy_straight_fits(e, run);
-	if (!straight) {
-		err = gy_run_prepare(run, plan);
-		if (gy_unlikely(err))
+	if (gy_unlikely(!gy_call_equal(&key, &req->bound))) {
+		err = coll_bind(e, req, &key);
+		if (err)
 			return err;
 	}
-	run->hdr.seq = comm->seq++;
+	run_bind_memory(run, req->in, req->out);
 	req->active = true;
-	atomic_store_explicit(&run->state, GY_RUN_RUNNING, memory_order_relaxed);
-	gy_list_add_tail(&comm->runs, &run->comm_link);
-	gy_list_add_tail(&e->runs, &run->link);
-	gy_engine_count(e, 1);
-	if (straight)
+	if (wait && req->line && !gy_engine_nruns(e)) {
+		run_enlist(e, comm, run);
 		gy_straight_run(e, run);
-	else
-		gy_run_start(e, run);
+		return 0;
+	}
+	err = gy_run_prepare(run, run->plan);
+	if (gy_unlikely(err)) {
+		req->active = false;
+		return err;
+	}
+	run_enlist(e, comm, run);
+	gy_run_start(e, run);
 	return 0;
 }
 
 /* ---- entry points ---- */
+
+/* The request of a small call stays with its communicator: the next call is likely the same. */
+static inline void call_keep(struct gy_engine *e, struct gyre_request *req)
+{
+	struct gyre_request *before = req->bound.comm->last;
+
+	if (gy_unlikely(before != NULL))
+		gy_request_put(e, before);
+	req->bound.comm->last = req;
+}
+
+static struct gy_call_key call_key(const struct call *c)
+{
+	return (struct gy_call_key){
+		.comm = c->comm,
+		.count = c->count,
+		.root = c->root,
+		.coll = (uint8_t)c->coll,
+		.type = (uint8_t)c->type,
+		.op = (uint8_t)c->op,
+		.in_place = c->in == GYRE_IN_PLACE,
+	};
+}
+
+/*
+ * The hot path: the same small call as the last one on its communicator, which was found valid and has a
+ * line.  False: not that; nothing has happened.
+ */
+static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
+{
+	const struct gy_call_key key = call_key(c);
+	struct gyre_request *req;
+	struct gy_engine *e;
+
+	if (gy_unlikely(!c->comm || !c->out || !c->in))
+		return false;
+	e = &c->comm->ctx->engine;
+	gy_engine_enter(e);
+	req = c->comm->last;
+	if (gy_unlikely(!req || !gy_call_equal(&key, &req->bound) || gy_engine_nruns(e) ||
+			atomic_load_explicit(&c->comm->err, memory_order_relaxed))) {
+		gy_engine_leave(e);
+		return false;
+	}
+	c->comm->last = NULL;	/* busy, should another thread come while this one sleeps */
+	run_bind_memory(&req->run, c->in, c->out);
+	run_enlist(e, c->comm, &req->run);
+	gy_straight_run(e, &req->run);
+	if (gy_unlikely(atomic_load_explicit(&req->run.state, memory_order_relaxed) != GY_RUN_DONE))
+		gy_engine_wait(e, &req->run);
+	*err = req->run.err;
+	call_keep(e, req);
+	gy_engine_exit(e);
+	return true;
+}
 
 static int call_block(const struct call *c)
 {
@@ -182,7 +274,10 @@ static int call_block(const struct call *c)
 			gy_engine_wait(e, &req->run);
 			err = req->run.err;
 		}
-		gy_request_put(e, req);
+		if (!err && req->line)
+			call_keep(e, req);
+		else
+			gy_request_put(e, req);
 		if (gy_likely(err != -EAGAIN))
 			break;
 		gy_engine_progress(e);		/* a blocking call waits for its turn */
@@ -228,23 +323,43 @@ static int call_make(const struct call *c, enum how how, struct gyre_request **r
 	return how == BLOCKING ? call_block(c) : call_request(c, how, reqp);
 }
 
+/* Inlined into the entry points, where most of the call is constant. */
+static inline __attribute__((always_inline)) int call_blocking(const struct call *c)
+{
+	int err;
+
+	return gy_likely(call_again(c, &err)) ? err : call_make(c, BLOCKING, NULL);
+}
+
 int gyre_allreduce(const void *in, void *out, size_t count, enum gyre_type type, enum gyre_op op,
 		   struct gyre_comm *comm)
 {
 	const struct call c = {
-		.name = "gyre_allreduce", .coll = GY_ALLREDUCE, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_allreduce",
+		.coll = GY_ALLREDUCE,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
-	return call_make(&c, BLOCKING, NULL);
+	return call_blocking(&c);
 }
 
 int gyre_iallreduce(const void *in, void *out, size_t count, enum gyre_type type, enum gyre_op op,
 		    struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_iallreduce", .coll = GY_ALLREDUCE, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_iallreduce",
+		.coll = GY_ALLREDUCE,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
 	return call_make(&c, NONBLOCKING, reqp);
@@ -254,8 +369,14 @@ int gyre_allreduce_init(const void *in, void *out, size_t count, enum gyre_type 
 			enum gyre_op op, struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_allreduce_init", .coll = GY_ALLREDUCE, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_allreduce_init",
+		.coll = GY_ALLREDUCE,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
 	return call_make(&c, PERSISTENT, reqp);
@@ -265,19 +386,31 @@ int gyre_reduce_scatter(const void *in, void *out, size_t count, enum gyre_type 
 			enum gyre_op op, struct gyre_comm *comm)
 {
 	const struct call c = {
-		.name = "gyre_reduce_scatter", .coll = GY_REDUCE_SCATTER, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_reduce_scatter",
+		.coll = GY_REDUCE_SCATTER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
-	return call_make(&c, BLOCKING, NULL);
+	return call_blocking(&c);
 }
 
 int gyre_ireduce_scatter(const void *in, void *out, size_t count, enum gyre_type type,
 			 enum gyre_op op, struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_ireduce_scatter", .coll = GY_REDUCE_SCATTER, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_ireduce_scatter",
+		.coll = GY_REDUCE_SCATTER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
 	return call_make(&c, NONBLOCKING, reqp);
@@ -287,8 +420,14 @@ int gyre_reduce_scatter_init(const void *in, void *out, size_t count, enum gyre_
 			     enum gyre_op op, struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_reduce_scatter_init", .coll = GY_REDUCE_SCATTER, .in = in, .out = out,
-		.count = count, .type = type, .op = op, .comm = comm,
+		.name = "gyre_reduce_scatter_init",
+		.coll = GY_REDUCE_SCATTER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.op = op,
+		.comm = comm,
 	};
 
 	return call_make(&c, PERSISTENT, reqp);
@@ -298,19 +437,29 @@ int gyre_allgather(const void *in, void *out, size_t count, enum gyre_type type,
 		   struct gyre_comm *comm)
 {
 	const struct call c = {
-		.name = "gyre_allgather", .coll = GY_ALLGATHER, .in = in, .out = out,
-		.count = count, .type = type, .comm = comm,
+		.name = "gyre_allgather",
+		.coll = GY_ALLGATHER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.comm = comm,
 	};
 
-	return call_make(&c, BLOCKING, NULL);
+	return call_blocking(&c);
 }
 
 int gyre_iallgather(const void *in, void *out, size_t count, enum gyre_type type,
 		    struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_iallgather", .coll = GY_ALLGATHER, .in = in, .out = out,
-		.count = count, .type = type, .comm = comm,
+		.name = "gyre_iallgather",
+		.coll = GY_ALLGATHER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.comm = comm,
 	};
 
 	return call_make(&c, NONBLOCKING, reqp);
@@ -320,8 +469,13 @@ int gyre_allgather_init(const void *in, void *out, size_t count, enum gyre_type 
 			struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_allgather_init", .coll = GY_ALLGATHER, .in = in, .out = out,
-		.count = count, .type = type, .comm = comm,
+		.name = "gyre_allgather_init",
+		.coll = GY_ALLGATHER,
+		.in = in,
+		.out = out,
+		.count = count,
+		.type = type,
+		.comm = comm,
 	};
 
 	return call_make(&c, PERSISTENT, reqp);
@@ -330,19 +484,29 @@ int gyre_allgather_init(const void *in, void *out, size_t count, enum gyre_type 
 int gyre_broadcast(void *buf, size_t count, enum gyre_type type, int root, struct gyre_comm *comm)
 {
 	const struct call c = {
-		.name = "gyre_broadcast", .coll = GY_BROADCAST, .out = buf,
-		.count = count, .type = type, .root = root, .comm = comm,
+		.name = "gyre_broadcast",
+		.coll = GY_BROADCAST,
+		.out = buf,
+		.count = count,
+		.type = type,
+		.root = root,
+		.comm = comm,
 	};
 
-	return call_make(&c, BLOCKING, NULL);
+	return call_blocking(&c);
 }
 
 int gyre_ibroadcast(void *buf, size_t count, enum gyre_type type, int root, struct gyre_comm *comm,
 		    struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_ibroadcast", .coll = GY_BROADCAST, .out = buf,
-		.count = count, .type = type, .root = root, .comm = comm,
+		.name = "gyre_ibroadcast",
+		.coll = GY_BROADCAST,
+		.out = buf,
+		.count = count,
+		.type = type,
+		.root = root,
+		.comm = comm,
 	};
 
 	return call_make(&c, NONBLOCKING, reqp);
@@ -352,8 +516,13 @@ int gyre_broadcast_init(void *buf, size_t count, enum gyre_type type, int root,
 			struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_broadcast_init", .coll = GY_BROADCAST, .out = buf,
-		.count = count, .type = type, .root = root, .comm = comm,
+		.name = "gyre_broadcast_init",
+		.coll = GY_BROADCAST,
+		.out = buf,
+		.count = count,
+		.type = type,
+		.root = root,
+		.comm = comm,
 	};
 
 	return call_make(&c, PERSISTENT, reqp);
@@ -365,7 +534,7 @@ int gyre_barrier(struct gyre_comm *comm)
 		.name = "gyre_barrier", .coll = GY_BARRIER, .type = GYRE_UINT8, .comm = comm,
 	};
 
-	return call_make(&c, BLOCKING, NULL);
+	return call_blocking(&c);
 }
 
 int gyre_ibarrier(struct gyre_comm *comm, struct gyre_request **reqp)
@@ -380,7 +549,10 @@ int gyre_ibarrier(struct gyre_comm *comm, struct gyre_request **reqp)
 int gyre_barrier_init(struct gyre_comm *comm, struct gyre_request **reqp)
 {
 	const struct call c = {
-		.name = "gyre_barrier_init", .coll = GY_BARRIER, .type = GYRE_UINT8, .comm = comm,
+		.name = "gyre_barrier_init",
+		.coll = GY_BARRIER,
+		.type = GYRE_UINT8,
+		.comm = comm,
 	};
 
 	return call_make(&c, PERSISTENT, reqp);

@@ -17,6 +17,7 @@
 #include "lib/context.h"
 #include "lib/log.h"
 #include "lib/peer.h"
+#include "lib/request.h"
 
 #define TEXT_MAX 256
 
@@ -105,9 +106,14 @@ static void comm_drop_unmatched(struct gyre_comm *comm)
 
 void gy_comm_free(struct gyre_comm *comm)
 {
+	struct gy_engine *e = &comm->ctx->engine;
 	struct gy_cached_plan *c;
 
 	gy_list_del(&comm->link);
+	if (comm->last) {
+		comm->last->bound.comm = NULL;
+		gy_request_put(e, comm->last);
+	}
 	comm_drop_unmatched(comm);
 	while ((c = comm->plans)) {
 		comm->plans = c->next;
@@ -214,8 +220,8 @@ void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len)
 	if (hdr->coll == GY_BARRIER)
 		snprintf(buf, len, "barrier()");
 	else if (hdr->coll == GY_BROADCAST)
-		snprintf(buf, len, "broadcast(count %llu, %s, root %u)", (unsigned long long)hdr->count,
-			 gyre_type_name(hdr->type), hdr->root);
+		snprintf(buf, len, "broadcast(count %llu, %s, root %u)",
+			 (unsigned long long)hdr->count, gyre_type_name(hdr->type), hdr->root);
 	else if (hdr->coll == GY_ALLGATHER)
 		snprintf(buf, len, "allgather(count %llu, %s)", (unsigned long long)hdr->count,
 			 gyre_type_name(hdr->type));
@@ -248,8 +254,8 @@ static gy_cold void comm_mismatch(struct gyre_comm *comm, struct gy_peer *peer,
 	memcpy(&own, &call, sizeof(call));
 	gy_call_text(hdr, theirs, sizeof(theirs));
 	gy_call_text(&own, ours, sizeof(ours));
-	gy_comm_fail(comm, -EPROTO, "calls do not match: call %u is %s on rank %d, %s on rank %d%s", hdr->seq,
-		     ours, comm->rank, theirs, gy_comm_rank_of(comm, peer->rank),
+	gy_comm_fail(comm, -EPROTO, "calls do not match: call %u is %s on rank %d, %s on rank %d%s",
+		     hdr->seq, ours, comm->rank, theirs, gy_comm_rank_of(comm, peer->rank),
 		     strcmp(ours, theirs) ? "" : " (with another algorithm or grain)");
 }
 
@@ -279,7 +285,9 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 {
 	const int err = atomic_load_explicit(&comm->err, memory_order_relaxed);
 	struct gy_hdr hdr = {
-		.kind = GY_MSG_ABORT, .comm = comm->id, .arg = (uint32_t)-err,
+		.kind = GY_MSG_ABORT,
+		.comm = comm->id,
+		.arg = (uint32_t)-err,
 		.len = (uint32_t)strlen(comm->why),
 	};
 	const int rank = gy_comm_rank_of(comm, peer->rank);
@@ -407,7 +415,8 @@ void gyre_comm_destroy(struct gyre_comm *comm)
 	e = &comm->ctx->engine;
 	gy_engine_enter(e);
 	if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted))
-		gy_comm_fail(comm, -ECANCELED, "rank %d destroyed the communicator with operations active",
+		gy_comm_fail(comm, -ECANCELED,
+			     "rank %d destroyed the communicator with operations active",
 			     comm->rank);
 	gy_comm_free(comm);
 	gy_engine_leave(e);
@@ -419,7 +428,8 @@ struct split {
 };
 
 /* The members of our color, ordered by (key, rank), into ranks (world ranks); returns how many. */
-static int split_members(const struct gyre_comm *comm, const struct split *all, int *ranks, int *rankp)
+static int split_members(const struct gyre_comm *comm, const struct split *all, int *ranks,
+			 int *rankp)
 {
 	const struct split *own = &all[comm->rank];
 	int i, j, n = 0, place;
@@ -447,8 +457,9 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 	int *ranks, rank = 0, size, err, i;
 
 	if (!comm || !newp || color < -1) {
-		gy_err("gyre_comm_split: %s", !comm ? "comm is NULL" : !newp ? "newp is NULL" :
-		       "color must be -1 or at least 0");
+		gy_err("gyre_comm_split: %s", !comm   ? "comm is NULL"
+					      : !newp ? "newp is NULL"
+						      : "color must be -1 or at least 0");
 		return -EINVAL;
 	}
 	e = &comm->ctx->engine;

@@ -34,12 +34,14 @@ struct gyre_comm {
 	uint32_t seq;			/* of the next collective */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
+	struct gyre_request *last;	/* of the last small blocking call, kept for the next; or NULL */
 	struct gy_cached_plan *plans;	/* most recently used first */
 	struct gy_comm_fp history[GY_HISTORY];	/* of finished collectives, by seq */
 
 	struct gy_list posted;		/* receives that wait for a message: struct gyre_request.link */
 	struct gy_list unexpected;	/* first messages that wait for a receive: struct gy_parked */
-	struct gy_list self;		/* sends to this rank that wait for a receive: struct gyre_request.link */
+	struct gy_list
+		self; /* sends to this rank that wait for a receive: struct gyre_request.link */
 	struct gy_list early;		/* first messages that overtook an earlier one: struct gy_parked */
 	struct gy_list dropped;		/* refused messages whose senders must still be told: likewise */
 	uint32_t *sent, *received;	/* point-to-point messages so far, by rank here */

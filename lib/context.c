@@ -69,21 +69,23 @@ static int context_attr(struct gyre_context *ctx, const struct gyre_context_attr
 		ctx->rank = attr->rank;
 		ctx->nranks = attr->nranks;
 	}
-	if (ctx->nranks < 1 || ctx->nranks > UINT16_MAX || ctx->rank < 0 || ctx->rank >= ctx->nranks) {
-		gy_err("gyre_context_create: rank %d of %d: need 0 <= rank < nranks <= %d", ctx->rank,
-		       ctx->nranks, UINT16_MAX);
+	if (ctx->nranks < 1 || ctx->nranks > UINT16_MAX || ctx->rank < 0 ||
+	    ctx->rank >= ctx->nranks) {
+		gy_err("gyre_context_create: rank %d of %d: need 0 <= rank < nranks <= %d",
+		       ctx->rank, ctx->nranks, UINT16_MAX);
 		return -EINVAL;
 	}
 	if (attr && attr->transport &&
 	    gy_config_set(cfg, "transport", attr->transport, GY_CONFIG_DEFAULT, "attr->transport"))
 		return -EINVAL;
 	if (attr && attr->progress != GYRE_PROGRESS_DEFAULT)
-		cfg->progress = attr->progress == GYRE_PROGRESS_MANUAL ? GY_CONFIG_PROGRESS_MANUAL :
-				GY_CONFIG_PROGRESS_THREAD;
+		cfg->progress = attr->progress == GYRE_PROGRESS_MANUAL ? GY_CONFIG_PROGRESS_MANUAL
+								       : GY_CONFIG_PROGRESS_THREAD;
 	return 0;
 }
 
-static int gather_open(struct gyre_context *ctx, const struct gyre_context_attr *attr, struct gather *g)
+static int gather_open(struct gyre_context *ctx, const struct gyre_context_attr *attr,
+		       struct gather *g)
 {
 	const struct gy_config *cfg = &ctx->cfg;
 	const bool have_key = cfg->job_key[0] != 0;
@@ -115,8 +117,8 @@ static int gather_open(struct gyre_context *ctx, const struct gyre_context_attr 
 		gy_err("GYRE_ROOT is not set: start the program by gyrerun, or set it to host:port of rank 0");
 		return -EINVAL;
 	}
-	err = gy_boot_join(cfg->root, ctx->rank, ctx->nranks, ctx->rank == 0, ctx->job_key, have_key,
-			   cfg->boot_timeout_ms, &g->boot);
+	err = gy_boot_join(cfg->root, ctx->rank, ctx->nranks, ctx->rank == 0, ctx->job_key,
+			   have_key, cfg->boot_timeout_ms, &g->boot);
 	g->fn = gy_boot_allgather;
 	g->arg = g->boot;
 	return err;
@@ -149,8 +151,9 @@ static int blob_check(const struct first_blob *all, int rank)
 		return -EPROTO;
 	}
 	if (strncmp(b->settings, all[0].settings, sizeof(b->settings))) {
-		gy_err("settings differ: rank 0 has %.*s; rank %d has %.*s", (int)sizeof(b->settings),
-		       all[0].settings, rank, (int)sizeof(b->settings), b->settings);
+		gy_err("settings differ: rank 0 has %.*s; rank %d has %.*s",
+		       (int)sizeof(b->settings), all[0].settings, rank, (int)sizeof(b->settings),
+		       b->settings);
 		return -EPROTO;
 	}
 	return 0;
@@ -186,7 +189,8 @@ static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool
 static bool transport_wanted(const struct gyre_context *ctx, const char *name)
 {
 	static const char *const only[] = {
-		[GY_CONFIG_TRANSPORT_SHM] = "shm", [GY_CONFIG_TRANSPORT_TCP] = "tcp",
+		[GY_CONFIG_TRANSPORT_SHM] = "shm",
+		[GY_CONFIG_TRANSPORT_TCP] = "tcp",
 		[GY_CONFIG_TRANSPORT_SIM] = "sim",
 	};
 	const int t = ctx->cfg.transport;
@@ -245,13 +249,16 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 		return err ? err : i;
 	for (i = 0; i < ctx->nranks; i++) {
 		if (!ctx->job[i].node[0]) {
-			gy_err("rank %d could not open its transports; its own messages say why", i);
+			gy_err("rank %d could not open its transports; its own messages say why",
+			       i);
 			return -ECONNREFUSED;
 		}
 		if (i != ctx->rank && gy_peer_transport(ctx, i) < 0) {
-			gy_err("no transport joins rank %d and rank %d (GYRE_TRANSPORT=%s)", ctx->rank, i,
-			       ctx->cfg.transport == GY_CONFIG_TRANSPORT_SHM ? "shm" :
-			       ctx->cfg.transport == GY_CONFIG_TRANSPORT_TCP ? "tcp" : "auto");
+			gy_err("no transport joins rank %d and rank %d (GYRE_TRANSPORT=%s)",
+			       ctx->rank, i,
+			       ctx->cfg.transport == GY_CONFIG_TRANSPORT_SHM   ? "shm"
+			       : ctx->cfg.transport == GY_CONFIG_TRANSPORT_TCP ? "tcp"
+									       : "auto");
 			return -EHOSTUNREACH;
 		}
 	}
@@ -271,7 +278,8 @@ static uint32_t context_spin(const struct gyre_context *ctx)
 	if (ctx->cfg.spin_us >= 0)
 		return (uint32_t)ctx->cfg.spin_us * 20;
 	for (i = 0; i < ctx->nranks; i++)
-		here += !memcmp(ctx->job[i].node, ctx->job[ctx->rank].node, sizeof(ctx->job[i].node));
+		here += !memcmp(ctx->job[i].node, ctx->job[ctx->rank].node,
+				sizeof(ctx->job[i].node));
 	return here > cpus ? 0 : 2000;
 }
 
@@ -303,8 +311,8 @@ static void context_free(struct gyre_context *ctx, bool drain)
 			struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 
 			if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted))
-				gy_comm_fail(comm, -ECANCELED, "rank %d left with operations active",
-					     comm->rank);
+				gy_comm_fail(comm, -ECANCELED,
+					     "rank %d left with operations active", comm->rank);
 		}
 		gy_peers_close(e, drain);
 		while ((pos = gy_list_first(&e->comms)))

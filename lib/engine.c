@@ -105,14 +105,6 @@ void gy_engine_fini(struct gy_engine *e)
 
 /* ---- token ---- */
 
-static bool engine_try(struct gy_engine *e)
-{
-	uint32_t free = 0;
-
-	return atomic_compare_exchange_strong_explicit(&e->token, &free, 1, memory_order_acquire,
-						       memory_order_relaxed);
-}
-
 static void engine_ring_bell(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
@@ -121,7 +113,7 @@ static void engine_ring_bell(struct gy_engine *e)
 	sys->ops->notify_word(sys, &e->bell);
 }
 
-static gy_cold void engine_enter_slow(struct gy_engine *e)
+gy_cold void gy_engine_enter_slow(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
 	unsigned spins;
@@ -130,12 +122,12 @@ static gy_cold void engine_enter_slow(struct gy_engine *e)
 	atomic_fetch_add(&e->wanted, 1);
 	for (;;) {
 		for (spins = 0; spins < e->spin; spins++) {
-			if (!atomic_load_explicit(&e->token, memory_order_relaxed) && engine_try(e))
+			if (!atomic_load_explicit(&e->token, memory_order_relaxed) && gy_engine_try(e))
 				goto got;
 			GY_PAUSE();
 		}
 		bell = atomic_load(&e->bell);
-		if (engine_try(e))
+		if (gy_engine_try(e))
 			goto got;
 		sys->ops->wait_word(sys, &e->bell, bell, SLEEP_NS);
 	}
@@ -145,8 +137,8 @@ got:
 
 static void engine_take(struct gy_engine *e)
 {
-	if (gy_unlikely(!engine_try(e)))
-		engine_enter_slow(e);
+	if (gy_unlikely(!gy_engine_try(e)))
+		gy_engine_enter_slow(e);
 }
 
 static void engine_disarm(struct gy_engine *e)
@@ -172,34 +164,27 @@ static bool engine_arm(struct gy_engine *e)
 	return work;
 }
 
-void gy_engine_enter(struct gy_engine *e)
-{
-	engine_take(e);
-	atomic_store_explicit(&e->calls, atomic_load_explicit(&e->calls, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-}
-
-void gy_engine_leave(struct gy_engine *e)
+/* A poller that sleeps must not miss what comes after this driver has gone. */
+gy_cold void gy_engine_rearm(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
 
-	gy_assert(gy_driver_held(e));
-	/* A poller that sleeps must not miss what comes after this driver has gone. */
-	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed) && !e->armed) &&
-	    engine_arm(e))
+	if (engine_arm(e))
 		sys->ops->wake(sys, e->ctx);
-	atomic_store(&e->token, 0);
-	if (gy_unlikely(atomic_load(&e->wanted)))
-		engine_ring_bell(e);
 }
 
-void gy_engine_notify(struct gy_engine *e)
+gy_cold void gy_engine_leave_slow(struct gy_engine *e)
+{
+	engine_ring_bell(e);
+}
+
+gy_cold void gy_engine_notify_slow(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
 
-	if (gy_unlikely(atomic_load(&e->wanted)))
+	if (atomic_load(&e->wanted))
 		engine_ring_bell(e);
-	if (gy_unlikely(atomic_load(&e->poller)))
+	if (atomic_load(&e->poller))
 		sys->ops->wake(sys, e->ctx);
 }
 
@@ -392,15 +377,6 @@ void gy_engine_kick(struct gy_engine *e)
 	}
 }
 
-void gy_engine_exit(struct gy_engine *e)
-{
-	const bool left = gy_engine_nruns(e) != 0;
-
-	gy_engine_leave(e);
-	if (left)
-		gy_engine_kick(e);
-}
-
 /*
  * Keeps away from callers: naps, the longer the longer they keep coming, then says whether to drive.
  * With nothing outstanding there is time.
@@ -455,7 +431,7 @@ static void progress_main(void *arg)
 	uint64_t nap_ns = NAP_NS;
 
 	while (!atomic_load(&e->stop)) {
-		if (!progress_nap(e, &nap_ns) || !engine_try(e))
+		if (!progress_nap(e, &nap_ns) || !gy_engine_try(e))
 			continue;
 		progress_drive(e);
 		gy_engine_leave(e);

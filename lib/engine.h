@@ -46,6 +46,7 @@ struct gy_thread;
 #define GY_MAX_RUNS 256		/* operations outstanding in a context */
 #define GY_MAX_ENDS 128		/* inputs of a move */
 #define GY_BOUNCE_BYTES (256 * 1024)
+#define GY_LINE_ENDS 96		/* ends and twice the moves of a plan that can run as a straight line */
 #define GY_FOLD_BYTES (16 * 1024)
 
 enum gy_msg_kind {
@@ -120,7 +121,8 @@ struct gy_stream {
 	uint64_t mask;
 	uint64_t granted;		/* by grant: elements that have a place */
 	struct gy_parked *eager;
-	struct gy_slot *slot[GY_STREAM_SLOTS];	/* in by grant, and out of slots: of grain g at g % 8 */
+	struct gy_slot
+		*slot[GY_STREAM_SLOTS]; /* in by grant, and out of slots: of grain g at g % 8 */
 	struct gy_lent lent[GY_STREAM_LENDS];	/* in, FIFO */
 	uint32_t lent_head, lent_tail;
 
@@ -155,6 +157,7 @@ struct gy_run {
 	struct gy_hdr hdr;		/* template: fingerprint, comm, seq, tag */
 	int peer;			/* point-to-point: world rank; else -1 */
 	void *mem[3];			/* by enum gy_space */
+	size_t in_place_off;		/* of IN in OUT, in place, bytes */
 	size_t es;			/* bytes of an element */
 	uint64_t q, total;		/* block b is elements [b q, b q + q) cut at total */
 	uint64_t grain;			/* elements */
@@ -166,6 +169,7 @@ struct gy_run {
 	uint32_t base, next;		/* oldest open move, next to open */
 	bool dirty;			/* something may be possible */
 	bool straight;			/* the straight-line executor has it */
+	struct gy_line *line;		/* its plan compiled for that; see straight.c */
 	uint64_t moved_ns;		/* last progress, coarse clock */
 	uint64_t warned_ns, probed_ns;
 	void *scratch;
@@ -194,7 +198,8 @@ struct gy_engine {
 	_Atomic uint32_t wanted;	/* threads that wait for the token or for bell */
 	_Atomic uint32_t bell;		/* changes when a waiter should look again */
 	_Atomic uint32_t poller;	/* 1: a thread sleeps on the poll set */
-	_Atomic uint32_t calls;		/* user calls so far: the progress thread keeps away from busy callers */
+	_Atomic uint32_t
+		calls; /* user calls so far: the progress thread keeps away from busy callers */
 	_Atomic uint32_t nap;		/* 1: the progress thread naps on this word */
 	_Atomic uint32_t stop;		/* the progress thread should end */
 
@@ -221,6 +226,12 @@ struct gy_engine {
 	uint32_t spin;			/* polls before a waiter yields */
 	bool fd_data;			/* some peer's data come through descriptors: look each time */
 	unsigned fd_skipped;
+	/*
+	 * The straight line looks for a message of this peer with the header *expect, up to its offset;
+	 * deliver puts its body into bounce and clears expect_from.  NULL: for none.
+	 */
+	struct gy_peer *expect_from;
+	const struct gy_hdr *expect;
 	uint64_t now_ns;		/* coarse: as of the last look at descriptors */
 	uint64_t tick_ns;		/* next tick */
 	struct gy_stats {
@@ -235,11 +246,40 @@ void gy_engine_fini(struct gy_engine *e);
 int gy_engine_start_thread(struct gy_engine *e);
 
 /* The token.  enter counts as a user's call. */
-void gy_engine_enter(struct gy_engine *e);
-void gy_engine_leave(struct gy_engine *e);
 static inline bool gy_driver_held(struct gy_engine *e)
 {
 	return atomic_load_explicit(&e->token, memory_order_relaxed) != 0;
+}
+
+static inline bool gy_engine_try(struct gy_engine *e)
+{
+	uint32_t free = 0;
+
+	return atomic_compare_exchange_strong_explicit(&e->token, &free, 1, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+void gy_engine_enter_slow(struct gy_engine *e);
+void gy_engine_rearm(struct gy_engine *e);
+void gy_engine_leave_slow(struct gy_engine *e);
+void gy_engine_notify_slow(struct gy_engine *e);
+
+static inline void gy_engine_enter(struct gy_engine *e)
+{
+	if (gy_unlikely(!gy_engine_try(e)))
+		gy_engine_enter_slow(e);
+	atomic_store_explicit(&e->calls, atomic_load_explicit(&e->calls, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+static inline void gy_engine_leave(struct gy_engine *e)
+{
+	gy_assert(gy_driver_held(e));
+	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed) && !e->armed))
+		gy_engine_rearm(e);
+	atomic_store(&e->token, 0);
+	if (gy_unlikely(atomic_load(&e->wanted)))
+		gy_engine_leave_slow(e);
 }
 
 static inline uint32_t gy_engine_nruns(struct gy_engine *e)
@@ -250,7 +290,8 @@ static inline uint32_t gy_engine_nruns(struct gy_engine *e)
 /* One writer at a time, the driver: no read-modify-write is needed. */
 static inline void gy_engine_count(struct gy_engine *e, int change)
 {
-	atomic_store_explicit(&e->nruns, gy_engine_nruns(e) + (uint32_t)change, memory_order_relaxed);
+	atomic_store_explicit(&e->nruns, gy_engine_nruns(e) + (uint32_t)change,
+			      memory_order_relaxed);
 }
 
 /* Looks for work everywhere, once.  Returns how much was found.  Driver. */
@@ -266,19 +307,33 @@ void gy_engine_wait_step(struct gy_engine *e, unsigned *idle);
 /* Wakes the progress thread from its nap. */
 void gy_engine_kick(struct gy_engine *e);
 /* leave, and when operations are left that nobody waits for, kick. */
-void gy_engine_exit(struct gy_engine *e);
+static inline void gy_engine_exit(struct gy_engine *e)
+{
+	const bool left = gy_engine_nruns(e) != 0;
+
+	gy_engine_leave(e);
+	if (gy_unlikely(left))
+		gy_engine_kick(e);
+}
 /* Wakes those who wait for a run that has just become DONE.  Driver. */
-void gy_engine_notify(struct gy_engine *e);
+static inline void gy_engine_notify(struct gy_engine *e)
+{
+	if (gy_unlikely(atomic_load(&e->wanted) | atomic_load(&e->poller)))
+		gy_engine_notify_slow(e);
+}
 
 /* ---- run.c ---- */
 /* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */
 int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan);
 void gy_run_fini(struct gy_run *run);
-void gy_run_start(struct gy_engine *e, struct gy_run *run);	/* all fields set; never fails, the run may */
+void gy_run_start(struct gy_engine *e,
+		  struct gy_run *run); /* all fields set; never fails, the run may */
 void gy_run_pump(struct gy_engine *e, struct gy_run *run);
 /* Completes a run; with err, streams are closed first and no peer can touch its memory any more. */
 void gy_run_end(struct gy_engine *e, struct gy_run *run, int err);
-void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem, uint64_t *contig);
+void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem,
+		uint64_t *contig);
+uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elements */
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
 int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
 		   unsigned nin, size_t n, bool final);
@@ -295,7 +350,8 @@ void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_n
 void gy_run_stalled(struct gy_engine *e, struct gy_run *run);
 
 /* ---- straight.c ---- */
-bool gy_straight_fits(struct gy_engine *e, const struct gy_run *run);
+/* Compiles the run, whose fields are set: 0, or -errno when it cannot go by a line (now). */
+int gy_straight_prepare(struct gy_engine *e, struct gy_run *run);
 void gy_straight_run(struct gy_engine *e, struct gy_run *run);
 
 /* ---- stream.c ---- */
@@ -313,6 +369,8 @@ int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, c
 bool gy_peer_allows(const struct gy_peer *peer, uint32_t len);
 struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			  const void *body);
+/* An eager body has been used up. */
+void gy_peer_consumed(struct gy_engine *e, struct gy_peer *peer, uint32_t len);
 /* Gives credit by a message of its own when much is owed. */
 void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer);
 /* The eager bytes have been consumed: frees, gives credit. */

@@ -17,7 +17,8 @@
 #include "lib/peer.h"
 
 /* Calls fn for each peer that an open stream of the run waits for. */
-static void late_each_peer(struct gy_run *run, void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
+static void late_each_peer(struct gy_run *run,
+			   void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
 			   void *arg)
 {
 	struct gy_list *pos;
@@ -50,7 +51,8 @@ static void late_probe_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
  * The straight-line executor has no streams: its plan tells whom it could be waiting for.
  */
 static void late_each_planned(struct gy_engine *e, struct gy_run *run,
-			      void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg), void *arg)
+			      void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
+			      void *arg)
 {
 	uint32_t i;
 
@@ -90,8 +92,9 @@ static void late_name_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 	if (rank == t->last || t->len > sizeof(t->text) - 32)
 		return;
 	t->last = rank;
-	t->len += (size_t)snprintf(t->text + t->len, sizeof(t->text) - t->len, "%s%d%s", t->len ? ", " : "",
-				   rank, peer->state == GY_PEER_CONNECTING ? " (not connected)" : "");
+	t->len += (size_t)snprintf(t->text + t->len, sizeof(t->text) - t->len, "%s%d%s",
+				   t->len ? ", " : "", rank,
+				   peer->state == GY_PEER_CONNECTING ? " (not connected)" : "");
 }
 
 static void late_describe(struct gy_engine *e, struct gy_run *run, char *buf, size_t len)

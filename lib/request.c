@@ -90,9 +90,11 @@ int gyre_request_start(struct gyre_request *req)
 	int err;
 
 	if (!req || !req->persistent || req->active) {
-		gy_err("gyre_request_start: %s", !req ? "req is NULL" :
-		       req->active ? "req is active: wait for it first" :
-		       "req is not persistent: it was made by a gyre_i call, not by gyre_..._init");
+		gy_err("gyre_request_start: %s",
+		       !req ? "req is NULL"
+		       : req->active
+			       ? "req is active: wait for it first"
+			       : "req is not persistent: it was made by a gyre_i call, not by gyre_..._init");
 		return -EINVAL;
 	}
 	e = request_engine(req);
@@ -173,8 +175,9 @@ int gyre_request_free(struct gyre_request *req)
 	if (!req)
 		return 0;
 	if (req->active || !req->persistent) {
-		gy_err("gyre_request_free: req is %s", req->active ? "active: wait for it first" :
-		       "not persistent: test and wait free it");
+		gy_err("gyre_request_free: req is %s",
+		       req->active ? "active: wait for it first"
+				   : "not persistent: test and wait free it");
 		return req->active ? -EBUSY : -EINVAL;
 	}
 	e = request_engine(req);

@@ -16,6 +16,14 @@ struct gyre_request {
 	struct gy_list all_link;	/* struct gy_engine.requests */
 	struct gy_run run;
 	struct gyre_comm *comm;
+	struct gy_call_key {
+		struct gyre_comm *comm;
+		size_t count;
+		int root;
+		uint8_t coll, type, op;
+		bool in_place;
+	} bound;			/* the collective that run is bound to; comm NULL: none */
+	bool line;			/* and can go by its line */
 	uint8_t kind;			/* enum gy_request_kind */
 	bool persistent;
 	bool active;			/* started, and not yet reported complete */
@@ -29,6 +37,16 @@ struct gyre_request {
 	int tag;
 	struct gyre_status status;
 };
+
+static inline bool gy_call_equal(const struct gy_call_key *a, const struct gy_call_key *b)
+{
+	uint64_t x[3], y[3];
+
+	_Static_assert(sizeof(*a) == sizeof(x), "no padding");
+	__builtin_memcpy(x, a, sizeof(x));
+	__builtin_memcpy(y, b, sizeof(y));
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+}
 
 struct gyre_request *gy_request_get(struct gy_engine *e);	/* NULL: no memory */
 void gy_request_put(struct gy_engine *e, struct gyre_request *req);

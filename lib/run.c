@@ -56,6 +56,7 @@ int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan)
 void gy_run_fini(struct gy_run *run)
 {
 	gy_free(run->ops);
+	gy_free(run->line);
 	gy_free(run->scratch);
 }
 
@@ -91,6 +92,11 @@ static uint64_t run_pos(const struct gy_run *run, const struct gy_end *end, uint
 	return sum;
 }
 
+uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end)
+{
+	return run_pos(run, end, end->range.count);
+}
+
 void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem, uint64_t *contig)
 {
 	uint64_t off = 0, len = 0, start, more;
@@ -122,7 +128,8 @@ int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end)
 /* ---- dependencies ---- */
 
 /* How far an earlier move is, for this kind of dependency; UINT64_MAX: over. */
-static uint64_t run_progress_of(const struct gy_run *run, const struct gy_dep *dep, const struct gy_op **opp)
+static uint64_t run_progress_of(const struct gy_run *run, const struct gy_dep *dep,
+				const struct gy_op **opp)
 {
 	struct gy_op *op = &run->ops[dep->move % run->window];
 	const struct gy_list *pos;
@@ -297,7 +304,8 @@ static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct
 }
 
 /* A slot for the grain at op->done that goes to out streams only.  -EAGAIN: not now. */
-static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *op, struct gy_slot **slotp)
+static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
+			struct gy_slot **slotp)
 {
 	const uint64_t g = op->done / run->grain;
 	struct gy_list *pos;
@@ -436,7 +444,7 @@ static int run_op_open(struct gy_engine *e, struct gy_run *run)
 	op->pure_send = mv->nin == 1 && end[0].space != GY_STREAM && !op->mem_out &&
 			!(mv->flags & GY_MOVE_FINAL);
 	op->source = op->pure_send ? &end[0] : op->mem_out;
-	op->len = run_pos(run, op->shape, op->shape->range.count);
+	op->len = gy_run_len(run, op->shape);
 	op->open = true;
 	run->next++;
 	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
@@ -470,7 +478,8 @@ static int run_op_step(struct gy_engine *e, struct gy_run *run, struct gy_op *op
 	if (!op->computed || !finished)
 		return did;
 	while (!gy_list_empty(&op->streams))
-		gy_stream_close(e, gy_list_entry(op->streams.next, struct gy_stream, op_link), false);
+		gy_stream_close(e, gy_list_entry(op->streams.next, struct gy_stream, op_link),
+				false);
 	op->open = false;
 	while (run->base < run->next && !run->ops[run->base % run->window].open)
 		run->base++;
@@ -505,7 +514,8 @@ void gy_run_pump(struct gy_engine *e, struct gy_run *run)
 	int budget = RUN_BUDGET, did;
 
 	gy_assert(gy_driver_held(e));
-	if (run->straight || atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
+	if (run->straight ||
+	    atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
 		return;
 	run->dirty = false;
 	do {
@@ -538,7 +548,9 @@ void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
 			struct gy_op *op = &run->ops[m % run->window];
 
 			while (!gy_list_empty(&op->streams))
-				gy_stream_close(e, gy_list_entry(op->streams.next, struct gy_stream, op_link),
+				gy_stream_close(e,
+						gy_list_entry(op->streams.next, struct gy_stream,
+							      op_link),
 						true);
 			op->open = false;
 		}
