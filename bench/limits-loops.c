@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Loops over memory, as fast as the machine allows: 64 bytes at a time in the compiler's vector
- * types, compiled for the vector units that there are and chosen at load time.
+ * Loops over memory, as fast as the machine allows: a cache line at a time in the compiler's vector
+ * types, compiled once for each vector unit.
  */
 #include <string.h>
 
 #include "bench/limits.h"
 
-/* The choice at load time comes before a sanitizer is ready. */
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && \
-	!defined(__SANITIZE_THREAD__)
-#define LIMITS_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define LIMITS_CLONES
-#endif
-
 #define LIMITS_WIDE 16	/* floats in a vector: a cache line */
 
 typedef float limits_vec __attribute__((vector_size(64), aligned(4), may_alias));
 
-LIMITS_CLONES
-void limits_sum(float *out, const float *a, const float *b, size_t count)
+static inline __attribute__((always_inline)) void limits_sum_any(float *out, const float *a,
+								 const float *b, size_t count)
 {
 	size_t i = 0;
 
@@ -36,8 +28,8 @@ void limits_sum(float *out, const float *a, const float *b, size_t count)
 		out[i] = a[i] + b[i];
 }
 
-LIMITS_CLONES
-static void limits_sum_twice(float *out0, float *out1, const float *a, const float *b, size_t count)
+static inline __attribute__((always_inline)) void
+limits_twice_any(float *out0, float *out1, const float *a, const float *b, size_t count)
 {
 	size_t i = 0;
 
@@ -50,6 +42,62 @@ static void limits_sum_twice(float *out0, float *out1, const float *a, const flo
 	for (; i < count; i++)
 		out0[i] = out1[i] = a[i] + b[i];
 }
+
+#ifdef __x86_64__
+__attribute__((target("avx512f"))) static void limits_sum_avx512(float *out, const float *a,
+								 const float *b, size_t count)
+{
+	limits_sum_any(out, a, b, count);
+}
+
+__attribute__((target("avx2"))) static void limits_sum_avx2(float *out, const float *a,
+							    const float *b, size_t count)
+{
+	limits_sum_any(out, a, b, count);
+}
+
+__attribute__((target("avx512f"))) static void
+limits_twice_avx512(float *out0, float *out1, const float *a, const float *b, size_t count)
+{
+	limits_twice_any(out0, out1, a, b, count);
+}
+
+__attribute__((target("avx2"))) static void
+limits_twice_avx2(float *out0, float *out1, const float *a, const float *b, size_t count)
+{
+	limits_twice_any(out0, out1, a, b, count);
+}
+
+void limits_sum(float *out, const float *a, const float *b, size_t count)
+{
+	if (__builtin_cpu_supports("avx512f"))
+		limits_sum_avx512(out, a, b, count);
+	else if (__builtin_cpu_supports("avx2"))
+		limits_sum_avx2(out, a, b, count);
+	else
+		limits_sum_any(out, a, b, count);
+}
+
+static void limits_sum_twice(float *out0, float *out1, const float *a, const float *b, size_t count)
+{
+	if (__builtin_cpu_supports("avx512f"))
+		limits_twice_avx512(out0, out1, a, b, count);
+	else if (__builtin_cpu_supports("avx2"))
+		limits_twice_avx2(out0, out1, a, b, count);
+	else
+		limits_twice_any(out0, out1, a, b, count);
+}
+#else
+void limits_sum(float *out, const float *a, const float *b, size_t count)
+{
+	limits_sum_any(out, a, b, count);
+}
+
+static void limits_sum_twice(float *out0, float *out1, const float *a, const float *b, size_t count)
+{
+	limits_twice_any(out0, out1, a, b, count);
+}
+#endif
 
 #ifdef __SSE2__
 #include <emmintrin.h>
