@@ -12,8 +12,10 @@
  * The model of execution is the worst that the engine may do: a window of moves, counted from the
  * oldest that is not complete; a stream that is not sent out of memory holds one grain; one that
  * is sent out of memory reads it at the moment at which the receiver consumes, and only then the
- * send completes.  Which of the possible grains runs next is random, by priorities that are drawn
- * per move, so that some moves are always late.  Only derived dependencies hold anything back.
+ * send completes.  An empty move is one empty grain, which goes after all of the moves that it
+ * depends on, and is waited for like any other.  Which of the possible grains runs next is random,
+ * by priorities that are drawn per move, so that some moves or ranks are always late.  Only derived
+ * dependencies hold anything back.
  */
 #include <stdbool.h>
 #include <stdint.h>

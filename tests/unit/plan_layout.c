@@ -100,11 +100,13 @@ static void layout_move(struct sim *s, uint32_t rank, uint32_t m)
 		}
 	}
 	sm->ngrains = (sm->off[sm->npos] + s->mode->grain - 1) / s->mode->grain;
+	if (!sm->ngrains)
+		sm->ngrains = 1;
 	sm->computed = sim_alloc(s, sm->ngrains, 1);
 	sm->priority = layout_priority(s, rank);
 }
 
-/* What a pair of ranks' streams have in common: sent[src * p + dst] is where they begin. */
+/* Where the streams of each pair of ranks begin: begin[src * p + dst]. */
 static void layout_count(struct sim *s, uint32_t *begin)
 {
 	const uint32_t p = s->set->nranks;

@@ -57,7 +57,6 @@ static void sim_open(struct sim *s, uint32_t rank)
 
 		r->moves[m].open = true;
 		sim_queue(s, rank, m);
-		sim_completed(s, rank, m);	/* when it is empty */
 	}
 }
 
@@ -77,6 +76,7 @@ static void sim_completed(struct sim *s, uint32_t rank, uint32_t m)
 			return;
 	}
 	sm->complete = true;
+	sim_queue_after(s, rank, sm);
 	if (m == r->base)
 		sim_open(s, rank);
 }
@@ -95,6 +95,11 @@ static uint32_t sim_position(const struct sim_move *sm, uint32_t elem)
 			high = mid;
 	}
 	return low;
+}
+
+static bool sim_empty(const struct sim_move *sm)
+{
+	return sm->off[sm->npos] == 0;
 }
 
 static uint32_t sim_min(uint32_t a, uint32_t b)
@@ -120,15 +125,33 @@ static bool sim_dep_met(const struct sim *s, const struct sim_rank *r, const str
 	return true;
 }
 
+/* An empty move goes after moves that are over; what depends on an empty one is after all of it. */
+static bool sim_deps_met_whole(const struct sim_rank *r, const struct sim_move *sm)
+{
+	uint32_t i;
+
+	for (i = 0; i < sm->move->ndeps; i++) {
+		const struct gy_dep *dep = &r->plan->deps[sm->move->dep + i];
+		const struct sim_move *src = &r->moves[dep->move];
+
+		if (sim_empty(src) ? !src->computed[0] : sim_empty(sm) && !src->complete)
+			return false;
+	}
+	return true;
+}
+
 static bool sim_deps_met(const struct sim *s, const struct sim_rank *r, const struct sim_move *sm,
 			 uint32_t from, uint32_t to)
 {
-	const uint32_t first = sim_position(sm, from), last = sim_position(sm, to - 1);
+	const uint32_t first = sim_position(sm, from);
+	const uint32_t last = from < to ? sim_position(sm, to - 1) : 0;
 	uint32_t i, pos;
 
 	if (s->mode->sequential)
 		return true;
-	for (i = 0; i < sm->move->ndeps; i++) {
+	if (!sim_deps_met_whole(r, sm))
+		return false;
+	for (i = 0; i < sm->move->ndeps && from < to; i++) {
 		const struct gy_dep *dep = &r->plan->deps[sm->move->dep + i];
 		const uint32_t end = sim_min(dep->at + dep->n, last + 1);
 		const struct sim_move *src = &r->moves[dep->move];
