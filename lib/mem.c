@@ -46,7 +46,9 @@ int gyre_mem_alloc(struct gyre_context *ctx, size_t len, void **ptrp)
 	int err;
 
 	if (!ctx || !len || !ptrp) {
-		gy_err("gyre_mem_alloc: %s", !ctx ? "ctx is NULL" : !len ? "len is 0" : "ptrp is NULL");
+		gy_err("gyre_mem_alloc: %s", !ctx   ? "ctx is NULL"
+					     : !len ? "len is 0"
+						    : "ptrp is NULL");
 		return -EINVAL;
 	}
 	m = gy_alloc(sizeof(*m));

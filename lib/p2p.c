@@ -27,12 +27,22 @@ static struct gy_move p2p_send_move = { .end = 0, .nin = 1, .nout = 1 };
 static struct gy_move p2p_recv_move = { .end = 1, .nin = 1, .nout = 1 };
 
 static const struct gy_plan p2p_send_plan = {
-	.nblocks = 1, .nmoves = 1, .nends = 2, .moves = &p2p_send_move, .ends = p2p_ends,
-	.max_inputs = 1, .min_window = 1,
+	.nblocks = 1,
+	.nmoves = 1,
+	.nends = 2,
+	.moves = &p2p_send_move,
+	.ends = p2p_ends,
+	.max_inputs = 1,
+	.min_window = 1,
 };
 static const struct gy_plan p2p_recv_plan = {
-	.nblocks = 1, .nmoves = 1, .nends = 3, .moves = &p2p_recv_move, .ends = p2p_ends,
-	.max_inputs = 1, .min_window = 1,
+	.nblocks = 1,
+	.nmoves = 1,
+	.nends = 3,
+	.moves = &p2p_recv_move,
+	.ends = p2p_ends,
+	.max_inputs = 1,
+	.min_window = 1,
 };
 
 static bool p2p_matches(const struct gyre_request *recv, int source, uint32_t tag)
@@ -42,12 +52,14 @@ static bool p2p_matches(const struct gyre_request *recv, int source, uint32_t ta
 }
 
 /* A run of one move for req, not started. */
-static int p2p_run_prepare(struct gy_engine *e, struct gyre_request *req, const struct gy_plan *plan,
-			   int peer, uint64_t count, uint32_t seq, int tag)
+static int p2p_run_prepare(struct gy_engine *e, struct gyre_request *req,
+			   const struct gy_plan *plan, int peer, uint64_t count, uint32_t seq,
+			   int tag)
 {
 	struct gyre_comm *comm = req->comm;
 	struct gy_run *run = &req->run;
 
+	req->bound.comm = NULL;
 	run->comm = comm;
 	run->es = gyre_type_size(req->type);
 	run->mem[GY_IN] = (void *)req->in;
@@ -58,7 +70,11 @@ static int p2p_run_prepare(struct gy_engine *e, struct gyre_request *req, const 
 	run->divide = 0;
 	run->peer = peer;
 	run->hdr = (struct gy_hdr){
-		.coll = GY_P2P, .type = req->type, .comm = comm->id, .seq = seq, .count = count,
+		.coll = GY_P2P,
+		.type = req->type,
+		.comm = comm->id,
+		.seq = seq,
+		.count = count,
 		.stream = (uint32_t)tag,
 	};
 	return gy_run_prepare(run, plan);
@@ -130,8 +146,9 @@ static void p2p_refuse(struct gy_engine *e, struct gyre_request *recv, struct gy
 {
 	const bool size = p->hdr.type == recv->type;
 
-	gy_err("receive of %zu %s got %llu %s from rank %d, tag %u", recv->count, gyre_type_name(recv->type),
-	       (unsigned long long)p->hdr.count, gyre_type_name(p->hdr.type),
+	gy_err("receive of %zu %s got %llu %s from rank %d, tag %u", recv->count,
+	       gyre_type_name(recv->type), (unsigned long long)p->hdr.count,
+	       gyre_type_name(p->hdr.type),
 	       recv->status.source, p->hdr.stream);
 	if (p2p_release(e, p->peer, &p->hdr))
 		gy_unpark(e, p);
@@ -147,11 +164,13 @@ static void p2p_accept(struct gy_engine *e, struct gyre_request *recv, struct gy
 	int err;
 
 	recv->status = (struct gyre_status){
-		.source = gy_comm_rank_of(comm, p->peer->rank), .tag = (int)p->hdr.stream,
+		.source = gy_comm_rank_of(comm, p->peer->rank),
+		.tag = (int)p->hdr.stream,
 		.count = p->hdr.count,
 	};
 	if (p->hdr.type != recv->type || p->hdr.count > recv->count ||
-	    (p->hdr.kind == GY_MSG_EAGER && p->hdr.len != p->hdr.count * gyre_type_size(recv->type))) {
+	    (p->hdr.kind == GY_MSG_EAGER &&
+	     p->hdr.len != p->hdr.count * gyre_type_size(recv->type))) {
 		p2p_refuse(e, recv, p);
 		return;
 	}
@@ -286,8 +305,13 @@ static bool p2p_send_now(struct gy_engine *e, struct gyre_request *req, struct g
 {
 	const size_t bytes = req->count * gyre_type_size(req->type);
 	struct gy_hdr hdr = {
-		.kind = GY_MSG_EAGER, .coll = GY_P2P, .type = req->type, .comm = req->comm->id,
-		.seq = req->comm->sent[req->root], .count = req->count, .stream = (uint32_t)req->tag,
+		.kind = GY_MSG_EAGER,
+		.coll = GY_P2P,
+		.type = req->type,
+		.comm = req->comm->id,
+		.seq = req->comm->sent[req->root],
+		.count = req->count,
+		.stream = (uint32_t)req->tag,
 		.len = (uint32_t)bytes,
 	};
 
@@ -317,7 +341,8 @@ static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
 		return 0;
 	if (gy_engine_nruns(e) >= GY_MAX_RUNS)
 		return -EAGAIN;
-	err = p2p_run_prepare(e, req, &p2p_send_plan, peer->rank, req->count, comm->sent[req->root], req->tag);
+	err = p2p_run_prepare(e, req, &p2p_send_plan, peer->rank, req->count, comm->sent[req->root],
+			      req->tag);
 	if (err)
 		return err;
 	comm->sent[req->root]++;
@@ -335,7 +360,8 @@ static int p2p_start_recv(struct gy_engine *e, struct gyre_request *req)
 		peer = gy_peer_get(comm->ctx, comm->ranks[req->root]);
 		if (!peer)
 			return -EHOSTUNREACH;
-		gy_peer_connect(peer);	/* so that its end would be seen; an error fails the communicator */
+		gy_peer_connect(
+			peer); /* so that its end would be seen; an error fails the communicator */
 	}
 	atomic_store_explicit(&req->run.state, GY_RUN_RUNNING, memory_order_relaxed);
 	p2p_post(e, req);
@@ -370,8 +396,8 @@ static gy_cold int p2p_bad(const char *name, const char *what)
 	return -EINVAL;
 }
 
-static int p2p_check(const char *name, const void *buf, size_t count, enum gyre_type type, int rank, int tag,
-		     bool recv, const struct gyre_comm *comm)
+static int p2p_check(const char *name, const void *buf, size_t count, enum gyre_type type, int rank,
+		     int tag, bool recv, const struct gyre_comm *comm)
 {
 	if (gy_unlikely(!comm))
 		return p2p_bad(name, "comm is NULL");
@@ -382,7 +408,8 @@ static int p2p_check(const char *name, const void *buf, size_t count, enum gyre_
 	if (gy_unlikely(count && !buf))
 		return p2p_bad(name, "buf is NULL");
 	if (gy_unlikely((rank < 0 && !(recv && rank == GYRE_ANY_SOURCE)) || rank >= comm->size))
-		return p2p_bad(name, recv ? "source is not a rank of comm" : "dest is not a rank of comm");
+		return p2p_bad(name, recv ? "source is not a rank of comm"
+					  : "dest is not a rank of comm");
 	if (gy_unlikely(tag < 0 && !(recv && tag == GYRE_ANY_TAG)))
 		return p2p_bad(name, "tag is negative");
 	return 0;
@@ -422,8 +449,8 @@ static int p2p_request(const char *name, const struct p2p_args *args, bool persi
 	struct gy_engine *e;
 	int err;
 
-	err = p2p_check(name, args->in ? args->in : args->out, args->count, args->type, args->rank, args->tag,
-			args->kind == GY_REQ_RECV, args->comm);
+	err = p2p_check(name, args->in ? args->in : args->out, args->count, args->type, args->rank,
+			args->tag, args->kind == GY_REQ_RECV, args->comm);
 	if (err)
 		return err;
 	if (!reqp)
@@ -464,12 +491,17 @@ static int p2p_block(struct gy_engine *e, const struct p2p_args *args, unsigned 
 	return err;
 }
 
-static struct p2p_args send_args(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
-				 struct gyre_comm *comm)
+static struct p2p_args send_args(const void *buf, size_t count, enum gyre_type type, int dest,
+				 int tag, struct gyre_comm *comm)
 {
 	return (struct p2p_args){
-		.kind = GY_REQ_SEND, .comm = comm, .in = buf, .count = count, .type = type,
-		.rank = dest, .tag = tag,
+		.kind = GY_REQ_SEND,
+		.comm = comm,
+		.in = buf,
+		.count = count,
+		.type = type,
+		.rank = dest,
+		.tag = tag,
 	};
 }
 
@@ -477,8 +509,13 @@ static struct p2p_args recv_args(void *buf, size_t count, enum gyre_type type, i
 				 struct gyre_comm *comm)
 {
 	return (struct p2p_args){
-		.kind = GY_REQ_RECV, .comm = comm, .out = buf, .count = count, .type = type,
-		.rank = source, .tag = tag,
+		.kind = GY_REQ_RECV,
+		.comm = comm,
+		.out = buf,
+		.count = count,
+		.type = type,
+		.rank = source,
+		.tag = tag,
 	};
 }
 
@@ -544,6 +581,7 @@ int gyre_sendrecv(const void *sendbuf, size_t sendcount, enum gyre_type sendtype
 
 	err = p2p_check("gyre_sendrecv", sendbuf, sendcount, sendtype, dest, sendtag, false, comm);
 	if (!err)
-		err = p2p_check("gyre_sendrecv", recvbuf, recvcount, recvtype, source, recvtag, true, comm);
+		err = p2p_check("gyre_sendrecv", recvbuf, recvcount, recvtype, source, recvtag,
+				true, comm);
 	return err ? err : p2p_block(&comm->ctx->engine, args, 2, status);
 }

@@ -25,7 +25,8 @@ int gy_peer_transport(const struct gyre_context *ctx, int rank)
 
 	for (i = 0; gy_transports[i]; i++) {
 		if (ctx->nics[i] && job->blob[i].len &&
-		    !gy_transports[i]->reach(ctx->nics[i], rank, job->blob[i].bytes, job->blob[i].len))
+		    !gy_transports[i]->reach(ctx->nics[i], rank, job->blob[i].bytes,
+					     job->blob[i].len))
 			return i;
 	}
 	return -1;
@@ -41,8 +42,8 @@ struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
 		return peer;
 	i = gy_peer_transport(ctx, rank);
 	if (i < 0) {
-		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts the choice)", ctx->rank,
-		       rank);
+		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts the choice)",
+		       ctx->rank, rank);
 		return NULL;
 	}
 	peer = gy_alloc(sizeof(*peer));
@@ -142,7 +143,8 @@ static void peer_left_comms(struct gy_peer *peer)
 	while ((pos = gy_list_first(&peer->streams))) {
 		struct gyre_comm *comm = gy_list_entry(pos, struct gy_stream, peer_link)->run->comm;
 
-		gy_comm_fail(comm, -ECONNRESET, "rank %d has left (gyre_context_destroy), and is needed",
+		gy_comm_fail(comm, -ECONNRESET,
+			     "rank %d has left (gyre_context_destroy), and is needed",
 			     gy_comm_rank_of(comm, peer->rank));
 	}
 }
