@@ -63,8 +63,8 @@ endif
 	%D%/unit/plan_check.c \
 	%D%/unit/plan_check.h \
 	%D%/unit/plan_layout.c \
-	%D%/unit/plan_sim.c \
-	%D%/unit/plan_sim.h \
+	%D%/unit/plan_model.c \
+	%D%/unit/plan_model.h \
 	%D%/unit/test_planners.c
 
 %C%_unit_test_shm_SOURCES = \

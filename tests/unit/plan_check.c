@@ -5,24 +5,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tests/unit/plan_sim.h"
+#include "tests/unit/plan_model.h"
 
-#define SIM_CHUNK (1u << 20)
+#define MODEL_CHUNK (1u << 20)
 
-struct sim_arena {
-	struct sim_arena *next;
+struct model_arena {
+	struct model_arena *next;
 	size_t used, size;
 	_Alignas(16) char mem[];
 };
 
-void *sim_alloc(struct sim *s, size_t n, size_t size)
+void *model_alloc(struct model *s, size_t n, size_t size)
 {
 	const size_t want = (n * size + 15) & ~(size_t)15;
-	struct sim_arena *a = s->arena;
+	struct model_arena *a = s->arena;
 	void *ptr;
 
 	if (!a || a->size - a->used < want) {
-		const size_t room = want > SIM_CHUNK ? want : SIM_CHUNK;
+		const size_t room = want > MODEL_CHUNK ? want : MODEL_CHUNK;
 
 		a = calloc(1, sizeof(*a) + room);
 		if (!a)
@@ -36,17 +36,17 @@ void *sim_alloc(struct sim *s, size_t n, size_t size)
 	return ptr;
 }
 
-static void check_free(struct sim *s)
+static void check_free(struct model *s)
 {
 	while (s->arena) {
-		struct sim_arena *a = s->arena;
+		struct model_arena *a = s->arena;
 
 		s->arena = a->next;
 		free(a);
 	}
 }
 
-void sim_fail(struct sim *s, const char *fmt, ...)
+void model_fail(struct model *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -57,7 +57,7 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 	va_end(ap);
 }
 
-uint64_t sim_mix(uint64_t a, uint64_t b)
+uint64_t model_mix(uint64_t a, uint64_t b)
 {
 	uint64_t x = a * 0x9e3779b97f4a7c15u + (b ^ 0x632be59bd9b4e019u);
 
@@ -68,7 +68,7 @@ uint64_t sim_mix(uint64_t a, uint64_t b)
 
 uint64_t plan_random(uint64_t *state)
 {
-	return sim_mix(++*state, 0);
+	return model_mix(++*state, 0);
 }
 
 int plan_set_init(struct plan_set *set, const struct gy_coll_algo *algo, int nranks, int root,
@@ -107,68 +107,68 @@ void plan_set_fini(struct plan_set *set)
 }
 
 /* The input of a rank for element id of the vector. */
-struct sim_value sim_leaf(const struct sim *s, int rank, uint64_t id)
+struct model_value model_leaf(const struct model *s, int rank, uint64_t id)
 {
-	const uint64_t h = sim_mix(sim_mix(s->mode->seed, rank + 1), id);
+	const uint64_t h = model_mix(model_mix(s->mode->seed, rank + 1), id);
 
 	if (s->set->algo->coll == GY_BARRIER)
-		return (struct sim_value){ .sum = 1ull << rank, .valid = true };
-	return (struct sim_value){ .sum = h, .tree = h, .valid = true };
+		return (struct model_value){ .sum = 1ull << rank, .valid = true };
+	return (struct model_value){ .sum = h, .tree = h, .valid = true };
 }
 
 /* What element id should be: the input of one rank, or (rank < 0) the sum of all in rank order. */
-static struct sim_value check_wanted(const struct sim *s, int rank, uint64_t id)
+static struct model_value check_wanted(const struct model *s, int rank, uint64_t id)
 {
-	struct sim_value sum;
+	struct model_value sum;
 	int r;
 
 	if (rank >= 0)
-		return sim_leaf(s, rank, id);
-	sum = sim_leaf(s, 0, id);
+		return model_leaf(s, rank, id);
+	sum = model_leaf(s, 0, id);
 	for (r = 1; r < s->set->nranks; r++)
-		sum = sim_reduce(s, sum, sim_leaf(s, r, id));
+		sum = model_reduce(s, sum, model_leaf(s, r, id));
 	sum.finals = s->set->algo->coll != GY_BARRIER;
 	return sum;
 }
 
 /* n elements of a rank's memory should be elements id, id + 1 ... */
-static void check_elements(struct sim *s, int rank, const struct sim_value *mem, uint32_t n,
+static void check_elements(struct model *s, int rank, const struct model_value *mem, uint32_t n,
 			   uint64_t id, int of)
 {
 	const bool same_tree = of >= 0 || s->mode->rank_order;
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
-		const struct sim_value want = check_wanted(s, of, id + i);
+		const struct model_value want = check_wanted(s, of, id + i);
 
 		if (!mem[i].valid)
-			sim_fail(s, "rank %d: element %u of the result is missing", rank, i);
+			model_fail(s, "rank %d: element %u of the result is missing", rank, i);
 		else if (mem[i].sum != want.sum || (same_tree && mem[i].tree != want.tree))
-			sim_fail(s, "rank %d: element %u of the result is wrong", rank, i);
+			model_fail(s, "rank %d: element %u of the result is wrong", rank, i);
 		else if (mem[i].finals != want.finals)
-			sim_fail(s, "rank %d: element %u has passed %u final moves", rank, i,
-				 mem[i].finals);
+			model_fail(s, "rank %d: element %u has passed %u final moves", rank, i,
+				   mem[i].finals);
 	}
 }
 
 /* Bitwise equal results: all ranks have evaluated the same tree. */
-static void check_trees(struct sim *s)
+static void check_trees(struct model *s)
 {
-	const struct sim_value *first = s->ranks[0].mem[GY_OUT];
+	const struct model_value *first = s->ranks[0].mem[GY_OUT];
 	uint32_t i;
 	int r;
 
 	for (r = 1; r < s->set->nranks; r++)
 		for (i = 0; i < s->off[s->nblocks]; i++)
 			if (s->ranks[r].mem[GY_OUT][i].tree != first[i].tree)
-				sim_fail(s, "ranks 0 and %d: element %u is summed differently", r,
-					 i);
+				model_fail(s, "ranks 0 and %d: element %u is summed differently", r,
+					   i);
 }
 
-static void check_result(struct sim *s, int rank)
+static void check_result(struct model *s, int rank)
 {
-	const struct sim_rank *r = &s->ranks[rank];
-	const struct sim_value *out = r->mem[GY_OUT];
+	const struct model_rank *r = &s->ranks[rank];
+	const struct model_value *out = r->mem[GY_OUT];
 	uint32_t total = s->off[s->nblocks];
 	int q;
 
@@ -195,13 +195,13 @@ static void check_result(struct sim *s, int rank)
 
 const char *plan_check(const struct plan_set *set, const struct plan_mode *mode)
 {
-	static char why[sizeof(((struct sim *)0)->why)];
-	struct sim s = { .set = set, .mode = mode, .random = mode->seed };
+	static char why[sizeof(((struct model *)0)->why)];
+	struct model s = { .set = set, .mode = mode, .random = mode->seed };
 	int r;
 
-	sim_layout(&s);
+	model_layout(&s);
 	if (!s.why[0])
-		sim_run(&s);
+		model_run(&s);
 	for (r = 0; r < set->nranks && !s.why[0]; r++)
 		check_result(&s, r);
 	if (!s.why[0] && set->algo->coll == GY_ALLREDUCE)

@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#ifndef TESTS_PLAN_SIM_H
-#define TESTS_PLAN_SIM_H
-/* The parts of the checker: plan_layout.c lays out, plan_sim.c executes, plan_check.c judges. */
+#ifndef TESTS_PLAN_MODEL_H
+#define TESTS_PLAN_MODEL_H
+/* The parts of the checker: plan_layout.c lays out, plan_model.c executes, plan_check.c judges. */
 #include "tests/unit/plan_check.h"
 
-struct sim_value {
+struct model_value {
 	uint64_t sum;		/* of random leaves: says which inputs are in, each once */
 	uint64_t tree;		/* hash of the expression */
 	uint32_t finals;	/* final moves on the way */
 	bool valid;
 };
 
-struct sim_stream {
+struct model_stream {
 	uint32_t src, smove;	/* who sends, in which move */
 	uint32_t dst, dmove;
 	const struct gy_end *memory;	/* sent out of this; NULL: through slot */
-	struct sim_value *slot;
-	uint8_t *state;		/* by grain: enum sim_grain */
+	struct model_value *slot;
+	uint8_t *state;		/* by grain: enum model_grain */
 	uint32_t consumed;	/* grains */
 	bool full;		/* the slot holds a grain */
 	bool sent, received;	/* the two sides have been seen */
 };
 
-enum sim_grain { SIM_NOT_YET, SIM_OFFERED, SIM_CONSUMED };
+enum model_grain { MODEL_NOT_YET, MODEL_OFFERED, MODEL_CONSUMED };
 
-struct sim_move {
+struct model_move {
 	const struct gy_move *move;
 	uint32_t npos, ngrains;
 	uint32_t *off;		/* npos + 1: where positions begin, elements */
@@ -38,49 +38,49 @@ struct sim_move {
 	bool sends;		/* nothing to compute: memory to streams */
 };
 
-struct sim_rank {
+struct model_rank {
 	const struct gy_plan *plan;
-	struct sim_move *moves;
-	struct sim_stream **stream;	/* by end; NULL: memory */
-	struct sim_value *mem[3];	/* by enum gy_space */
+	struct model_move *moves;
+	struct model_stream **stream;	/* by end; NULL: memory */
+	struct model_value *mem[3];	/* by enum gy_space */
 	uint32_t nblocks[3];	/* that exist */
 	uint32_t base, next, window;
 };
 
-struct sim_work {
+struct model_work {
 	uint32_t rank, move;
 };
 
-struct sim {
+struct model {
 	const struct plan_set *set;
 	const struct plan_mode *mode;
 	uint32_t nblocks;	/* of the grid */
 	uint32_t *len, *off;	/* of its blocks, elements */
-	struct sim_rank *ranks;
-	struct sim_stream *streams;
-	struct sim_work *ready;	/* moves that may be able to do something */
+	struct model_rank *ranks;
+	struct model_stream *streams;
+	struct model_work *ready;	/* moves that may be able to do something */
 	uint32_t nready;
 	uint64_t random;
-	struct sim_arena *arena;
+	struct model_arena *arena;
 	char why[256];		/* the first thing that is wrong */
 };
 
 /* plan_check.c */
-void *sim_alloc(struct sim *s, size_t n, size_t size);	/* zeroed; lives as long as s */
-__attribute__((format(printf, 2, 3))) void sim_fail(struct sim *s, const char *fmt, ...);
-uint64_t sim_mix(uint64_t a, uint64_t b);
-struct sim_value sim_leaf(const struct sim *s, int rank, uint64_t id);
+void *model_alloc(struct model *s, size_t n, size_t size);	/* zeroed; lives as long as s */
+__attribute__((format(printf, 2, 3))) void model_fail(struct model *s, const char *fmt, ...);
+uint64_t model_mix(uint64_t a, uint64_t b);
+struct model_value model_leaf(const struct model *s, int rank, uint64_t id);
 
 /* plan_layout.c: block lengths, memory with its inputs, streams, dependents. */
-void sim_layout(struct sim *s);
+void model_layout(struct model *s);
 
-/* plan_sim.c: runs everything to the end, or until something is wrong. */
-void sim_run(struct sim *s);
-struct sim_value sim_reduce(const struct sim *s, struct sim_value a, struct sim_value b);
+/* plan_model.c: runs everything to the end, or until something is wrong. */
+void model_run(struct model *s);
+struct model_value model_reduce(const struct model *s, struct model_value a, struct model_value b);
 
 /* Where the block at a position of a memory end begins in its array; *len: its length. */
-static inline uint32_t sim_block(const struct sim *s, const struct gy_end *e, uint32_t pos,
-				 uint32_t *len)
+static inline uint32_t model_block(const struct model *s, const struct gy_end *e, uint32_t pos,
+				   uint32_t *len)
 {
 	const uint32_t block = gy_range_block(&e->range, pos), i = block % s->nblocks;
 
