@@ -38,6 +38,7 @@ if HAVE_TRAIN
 unit_tests += \
 	%D%/unit/test_train \
 	%D%/unit/test_train_input
+TESTS += %D%/multi/train.sh
 endif
 
 if HAVE_CMOCKA

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # train.sh - 4 ranks x batch 16 learn what 1 rank x batch 64 learns: the losses agree to rounding, and
-# a run repeated is the same run.
+# a run repeated is the same run.  Ranks that cannot start say so with one voice.
 data=/usr/share/datasets/fashion-mnist
 train=${top_builddir:?}/bench/gyre-train
 if [ ! -x "$train" ]; then
@@ -45,3 +45,9 @@ for model in mlp cnn; do
 	losses $model 4 16 "$work/again"
 	agree "$work/four" "$work/again" 0 "$model, 4 ranks, twice"
 done
+
+if "$train" -n 3 --data "$work" >"$work/missing" 2>&1 || [ "$(grep -c 'is missing' "$work/missing")" != 1 ]; then
+	cat "$work/missing"
+	echo "three ranks without data: not one message and status 1"
+	exit 1
+fi
