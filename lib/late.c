@@ -44,6 +44,7 @@ static void late_probe_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 	struct gy_hdr hdr = run->hdr;
 
 	hdr.kind = GY_MSG_WAIT;
+	hdr.len = 0;		/* the straight line leaves its last message's there */
 	gy_peer_msg(arg, peer, &hdr, NULL);	/* again at the next tick if there is no room */
 }
 
