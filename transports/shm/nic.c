@@ -195,6 +195,7 @@ static int nic_arm(struct gy_nic *base)
 
 const struct gy_transport_ops gy_shm_ops = {
 	.name = "shm",
+	.near = true,
 	.open = nic_open,
 	.close = nic_close,
 	.describe = nic_describe,
