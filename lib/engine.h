@@ -357,6 +357,11 @@ void gy_straight_run(struct gy_engine *e, struct gy_run *run);
 /* ---- stream.c ---- */
 int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		   const struct gy_end *end, bool out, unsigned nin);
+/* An in-stream whose message has come whole: its peer is not needed any more. */
+static inline bool gy_stream_has_all(const struct gy_stream *s)
+{
+	return !s->out && s->mode == GY_BY_EAGER;
+}
 void gy_stream_close(struct gy_engine *e, struct gy_stream *s, bool abort);
 /* Says and sends what can be said and sent.  Returns 0, or -errno that fails the run. */
 int gy_stream_pump(struct gy_engine *e, struct gy_stream *s);

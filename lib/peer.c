@@ -135,13 +135,27 @@ static void peer_lost_comms(struct gy_peer *peer, int err, const char *why)
 	}
 }
 
-/* It left in good order: only operations that still need it fail. */
-static void peer_left_comms(struct gy_peer *peer)
+/* A stream that waits for this peer, or NULL. */
+static struct gy_stream *peer_needed_by(const struct gy_peer *peer)
 {
 	struct gy_list *pos;
 
-	while ((pos = gy_list_first(&peer->streams))) {
-		struct gyre_comm *comm = gy_list_entry(pos, struct gy_stream, peer_link)->run->comm;
+	gy_list_for_each(pos, &peer->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
+
+		if (!gy_stream_has_all(s))
+			return s;
+	}
+	return NULL;
+}
+
+/* It left in good order: only operations that still need it fail. */
+static void peer_left_comms(struct gy_peer *peer)
+{
+	struct gy_stream *s;
+
+	while ((s = peer_needed_by(peer))) {
+		struct gyre_comm *comm = s->run->comm;
 
 		gy_comm_fail(comm, -ECONNRESET,
 			     "rank %d has left (gyre_context_destroy), and is needed",
@@ -180,7 +194,7 @@ static void peer_say(struct gy_engine *e, struct gy_peer *peer, enum gy_msg_kind
 /* A peer that leaves may go when nothing that is open here waits for its data. */
 static void peer_answer_bye(struct gy_engine *e, struct gy_peer *peer)
 {
-	if (peer->left && gy_list_empty(&peer->streams))
+	if (peer->left && !peer_needed_by(peer))
 		peer_say(e, peer, GY_MSG_BYE_ACK, &peer->said_ack);
 }
 

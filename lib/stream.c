@@ -156,9 +156,6 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 
 	if (!peer)
 		return -EHOSTUNREACH;
-	err = gy_peer_connect(peer);
-	if (err)
-		return err;
 	s = stream_alloc(e);
 	if (!s)
 		return -ENOMEM;
@@ -181,7 +178,8 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		if (err)
 			return err;
 	}
-	return 0;
+	/* Who has sent all that we need may have left since. */
+	return gy_stream_has_all(s) ? 0 : gy_peer_connect(peer);
 }
 
 static void stream_put_slot(struct gy_engine *e, struct gy_stream *s, unsigned i)
@@ -433,8 +431,10 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 			return err;
 		s->first_sent = true;
 	}
+	/* One grain may stay behind on a slow lane: the others must not come round to its slot, or bit. */
 	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
-	       s->grains_out < GRAINS_OUT)
+	       s->grains_out < GRAINS_OUT &&
+	       s->sent / s->run->grain - s->freed / s->run->grain < GY_STREAM_SLOTS)
 		err = stream_send_grain(e, s);
 	return err;
 }
@@ -528,7 +528,7 @@ int gy_stream_pump(struct gy_engine *e, struct gy_stream *s)
 {
 	int err;
 
-	if (s->finished || s->peer->state != GY_PEER_UP)
+	if (s->finished || (s->peer->state != GY_PEER_UP && !gy_stream_has_all(s)))
 		return 0;
 	err = s->out ? stream_pump_out(e, s) : stream_pump_in(e, s);
 	return err == -EAGAIN ? 0 : err;
