@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS =
+TEST_LIMITS = test_conformance=180
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -76,3 +76,17 @@ endif
 	%D%/unit/test_shm_fake.c \
 	%D%/unit/test_shm_fake.h \
 	%D%/unit/test_shm_mem.c
+
+# One suite for every transport.  It has the upcalls itself, so nothing that defines them may be linked.
+check_PROGRAMS += %D%/multi/test_conformance
+TESTS += %D%/multi/test_conformance
+LONG_TESTS += %D%/multi/test_conformance
+%C%_multi_test_conformance_SOURCES = \
+	%D%/multi/conformance.c \
+	%D%/multi/conformance.h \
+	%D%/multi/conformance_bulk.c \
+	%D%/multi/conformance_fault.c \
+	%D%/multi/conformance_lend.c \
+	%D%/multi/conformance_small.c \
+	%D%/multi/test_conformance.c
+%C%_multi_test_conformance_LDADD = libgy.la

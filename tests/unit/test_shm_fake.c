@@ -201,9 +201,10 @@ uint64_t fake_seed(void)
 
 unsigned fake_times(unsigned n, unsigned long_n)
 {
-	const char *s = getenv("GY_TEST_LONG");
+	const char *s = getenv("GY_TEST_LONG"), *slow = getenv("GY_TEST_SLOWDOWN");
 
-	return s && atoi(s) ? long_n : n;
+	n = s && atoi(s) ? long_n : n;
+	return slow && atoi(slow) > 0 ? n / (unsigned)atoi(slow) : n;
 }
 
 unsigned fake_count_fds(void)

@@ -58,7 +58,7 @@ void fake_unalias(struct fake *a, struct fake *b);
 uint64_t fake_random(uint64_t *seed);
 /* A seed that is printed; GY_TEST_SEED gives it. */
 uint64_t fake_seed(void);
-/* Iterations: n, or long_n for GY_TEST_LONG=1. */
+/* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers. */
 unsigned fake_times(unsigned n, unsigned long_n);
 /* Open descriptors of this process; its mappings of shared files. */
 unsigned fake_count_fds(void);

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TEST_CONFORMANCE_H
+#define TEST_CONFORMANCE_H
+/*
+ * One suite for every transport: ranks are processes, each with a context that has one nic and a
+ * fake engine, which makes the upcalls of lib/transport.h visible to a test.
+ *
+ *   conformance.c	the fake engine, ranks, waiting, messages that can be checked
+ *   conformance_*.c	the cases
+ *   test_conformance.c	the table of cases; forks the ranks
+ *
+ * A failed CHECK ends the rank, and so the test.  Every wait is bounded.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include "lib/context.h"
+#include "lib/peer.h"
+#include "lib/transport.h"
+
+#define CONF_RANKS 3
+#define CONF_WAIT_S 20		/* times GY_TEST_SLOWDOWN: how long nothing may come in a wait */
+#define CONF_SOCKETS 8
+
+/* What the ranks of a case share, beside the transport. */
+struct conf_shared {
+	uint8_t key[16];
+	uint64_t seed;
+	_Atomic unsigned arrived, opened;
+	_Atomic unsigned barrier;	/* arrivals so far */
+	_Atomic unsigned flag;		/* for the case */
+	_Atomic uint64_t died_ns;	/* when the victim was about to die */
+	struct gy_job_entry job[CONF_RANKS];
+	_Atomic unsigned nsockets;	/* listeners of all ranks, for attackers */
+	struct {
+		struct sockaddr_storage addr;
+		socklen_t len;
+	} sockets[CONF_RANKS * CONF_SOCKETS];
+};
+
+struct conf_peer {
+	struct gy_peer peer;
+	unsigned up, down, rooms;
+	int err;			/* of down */
+	char why[160];
+	uint64_t down_ns;
+	bool blocked;			/* -EAGAIN, and no room since */
+	uint32_t seq_in, seq_out;	/* checked messages */
+	uint32_t limit;			/* how many to send */
+};
+
+struct conf {
+	struct gyre_context ctx;
+	const struct gy_transport_ops *ops;
+	struct gy_nic *nic;
+	struct conf_shared *shared;
+	int rank, nranks;
+	unsigned caps;
+	bool sleepy;			/* waits sleep at once: no spinning */
+	unsigned idle, sleeps;
+	unsigned barrier;		/* arrivals that the next barrier waits for */
+	uint64_t tick_ns, seed;
+	struct conf_peer peers[CONF_RANKS];
+
+	/* Set by a case.  NULL: such a thing must not come. */
+	void (*deliver)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
+			const void *body);
+	int (*place)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr, void **dstp);
+	void (*arrived_grain)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr);
+	void (*sent)(struct conf *c, struct conf_peer *p, struct gy_grain *grain);
+};
+
+struct conf_case {
+	const char *name;
+	int nranks;
+	unsigned caps;			/* needed: enum gy_cap */
+	void (*run)(struct conf *c);
+	int victim;			/* rank that kills itself, + 1; 0: none */
+	bool stops;			/* a rank stops itself; the parent lets it go on */
+	unsigned rounds;		/* each with a seed of its own; 0: 1 */
+	unsigned copies;		/* 1: GYRE_CMA=off, GYRE_MAPPED=0 */
+};
+
+/* Kinds of messages: CONF_MSG are checked by the fake engine, others go to deliver. */
+enum { CONF_MSG = 1, CONF_OTHER };
+
+#define CHECK(x) ((x) ? (void)0 : conf_fail(__FILE__, __LINE__, #x))
+void conf_fail(const char *file, int line, const char *what) __attribute__((noreturn));
+
+/* ---- a rank's life ---- */
+
+/* -EOPNOTSUPP: this transport does not work here. */
+int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct conf_case *test,
+	      struct conf_shared *shared, int rank);
+void conf_close(struct conf *c);
+
+/* ---- driving ---- */
+
+uint64_t conf_now(void);
+void conf_pump(struct conf *c);
+/*
+ * Until ready(c); fails when nothing comes for long; sleeps when there is nothing to do.  ready may
+ * send; it sets c->idle = 0 when it should be called again before anything comes.
+ */
+void conf_wait(struct conf *c, bool (*ready)(struct conf *c));
+/* All ranks are here; drives meanwhile. */
+void conf_barrier(struct conf *c);
+/* Waits for shared->flag without driving, as a rank that computes. */
+void conf_wait_flag(struct conf *c, unsigned value);
+/* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers. */
+unsigned conf_times(unsigned n, unsigned long_n);
+uint64_t conf_slowdown(void);
+
+/* ---- connections and messages ---- */
+
+struct gy_ep *conf_ep(struct conf *c, int rank);
+void conf_connect(struct conf *c, int rank);
+void conf_connect_all(struct conf *c);
+bool conf_all_up(struct conf *c);
+bool conf_any_down(struct conf *c);
+/* The next checked message: 0, -EAGAIN (then blocked is set) or -errno. */
+int conf_send(struct conf *c, struct conf_peer *p, uint32_t len);
+/* Any other message; waits for room. */
+void conf_say(struct conf *c, struct conf_peer *p, uint32_t tag, const void *body, uint32_t len);
+/* Sends to all peers up to their limits, as far as there is room. */
+void conf_send_all(struct conf *c);
+/* Every rank has the same limits: all has been sent and has come. */
+bool conf_all_done(struct conf *c);
+
+/* Bytes that say where they belong. */
+void conf_fill(void *buf, size_t len, uint64_t seed);
+bool conf_matches(const void *buf, size_t len, uint64_t seed);
+uint64_t conf_random(uint64_t *seed);
+
+/* ---- cases ---- */
+
+void conf_connect_first(struct conf *c);
+void conf_connect_second(struct conf *c);
+void conf_connect_both(struct conf *c);
+void conf_order(struct conf *c);
+void conf_order_three(struct conf *c);
+void conf_room(struct conf *c);
+void conf_wake(struct conf *c);
+void conf_wake_stream(struct conf *c);
+void conf_drain(struct conf *c);
+void conf_bulk(struct conf *c);
+void conf_bulk_refused(struct conf *c);
+void conf_revoke_out(struct conf *c);
+void conf_revoke_in(struct conf *c);
+void conf_lend(struct conf *c);
+void conf_kill(struct conf *c);
+void conf_stop(struct conf *c);
+void conf_leave(struct conf *c);
+void conf_garbage(struct conf *c);
+#endif

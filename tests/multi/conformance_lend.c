@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * conformance_lend.c - GY_CAP_LEND: memory that the peer reads.
+ *
+ * Each rank lends pieces of its memory to the other, a few at a time.  The reader looks at each
+ * where it is mapped, where that works, pulls a part of it, and gives it back.
+ */
+#include "tests/multi/conformance.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LEND_AREAS 4
+#define LEND_BYTES (300 * 1024)
+
+enum { LEND_TAKE, LEND_BACK };		/* hdr.stream */
+
+struct lend_body {
+	struct gy_remote remote;
+	uint64_t len, seed;
+	uint32_t area;
+};
+
+static struct {
+	char *areas[LEND_AREAS];	/* two from mem_alloc, two from the heap */
+	bool out[LEND_AREAS];		/* lent now */
+	bool owed[LEND_AREAS];		/* of the peer: read, to be given back */
+	unsigned lent, taken, total;
+	unsigned heap, mapped;		/* of them */
+	char *copy;
+} lend;
+
+static void lend_check(struct conf *c, struct gy_ep *ep, const struct lend_body *b)
+{
+	const size_t off = conf_random(&c->seed) % b->len / 8 * 8;
+	const size_t len = 1 + conf_random(&c->seed) % (b->len - off);
+	const void *ptr = NULL;
+	int err = c->ops->map(ep, &b->remote, off, len, &ptr);
+
+	CHECK(!err || err == -EOPNOTSUPP);
+	if (!err) {
+		lend.mapped++;
+		CHECK(conf_matches(ptr, len, b->seed + off));
+	}
+	memset(lend.copy, 0x5a, len + 1);
+	CHECK(!c->ops->pull(ep, &b->remote, off, lend.copy, len));
+	CHECK(conf_matches(lend.copy, len, b->seed + off));
+	CHECK(lend.copy[len] == 0x5a);
+}
+
+static void lend_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
+			 const void *body)
+{
+	struct lend_body b;
+
+	CHECK(hdr->len == sizeof(b));
+	memcpy(&b, body, sizeof(b));
+	CHECK(b.area < LEND_AREAS);
+	if (hdr->stream == LEND_BACK) {
+		CHECK(lend.out[b.area]);
+		lend.out[b.area] = false;
+		return;
+	}
+	lend_check(c, p->peer.ep, &b);
+	lend.taken++;
+	lend.owed[b.area] = true;
+}
+
+/* Freed memory has been read, and its addresses may be used again. */
+static void lend_renew(struct conf *c, uint32_t area)
+{
+	void *mem;
+
+	CHECK(!c->ops->mem_free(c->nic, lend.areas[area]));
+	CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
+	lend.areas[area] = mem;
+}
+
+static void lend_one(struct conf *c, struct conf_peer *p, uint32_t area)
+{
+	const size_t off = conf_random(&c->seed) % (LEND_BYTES / 2);
+	struct lend_body b = { .area = area, .seed = conf_random(&c->seed) };
+	char *ptr;
+	int err;
+
+	if (area == 1 && lend.lent % 8 == 0)
+		lend_renew(c, area);
+	ptr = lend.areas[area] + off;
+	b.len = 1 + conf_random(&c->seed) % (LEND_BYTES - off);
+	conf_fill(ptr, b.len, b.seed);
+	err = c->ops->lend(p->peer.ep, ptr, b.len, &b.remote);
+	if (area >= 2 && err == -EOPNOTSUPP)
+		return;			/* ordinary memory; the engine would copy to a slot */
+	CHECK(!err);
+	lend.heap += area >= 2;
+	lend.out[area] = true;
+	lend.lent++;
+	conf_say(c, p, LEND_TAKE, &b, sizeof(b));
+}
+
+static bool lend_done(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	bool out = false;
+	uint32_t a;
+
+	for (a = 0; a < LEND_AREAS; a++) {
+		if (lend.owed[a]) {
+			lend.owed[a] = false;
+			conf_say(c, p, LEND_BACK, &(struct lend_body){ .area = a },
+				 sizeof(struct lend_body));
+		}
+		if (!lend.out[a] && lend.lent < lend.total)
+			lend_one(c, p, a);
+		out |= lend.out[a] || lend.owed[a];
+	}
+	return lend.lent >= lend.total && lend.taken >= lend.total && !out;
+}
+
+void conf_lend(struct conf *c)
+{
+	void *mem;
+	unsigned a;
+
+	c->deliver = lend_deliver;
+	lend.total = conf_times(800, 20000);
+	lend.copy = malloc(LEND_BYTES + 1);
+	CHECK(lend.copy);
+	for (a = 0; a < LEND_AREAS; a++) {
+		if (a < 2)
+			CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
+		else
+			CHECK((mem = malloc(LEND_BYTES)));
+		lend.areas[a] = mem;
+	}
+	conf_connect_all(c);
+	conf_wait(c, lend_done);
+	conf_barrier(c);
+	if (!c->rank)
+		printf("  %u lent, %u of them ordinary memory; %u mapped\n", lend.lent, lend.heap,
+		       lend.mapped);
+	for (a = 0; a < LEND_AREAS; a++) {
+		if (a < 2)
+			CHECK(!c->ops->mem_free(c->nic, lend.areas[a]));
+		else
+			free(lend.areas[a]);
+	}
+	free(lend.copy);
+}

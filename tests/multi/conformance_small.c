@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * conformance_small.c - connecting, the small lane, sleeping.
+ */
+#include "tests/multi/conformance.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+/* ---- connecting ---- */
+
+static void small_exchange(struct conf *c, uint32_t n)
+{
+	int i;
+
+	for (i = 0; i < c->nranks; i++)
+		c->peers[i].limit = i == c->rank ? 0 : n;
+	conf_wait(c, conf_all_done);
+	conf_barrier(c);
+}
+
+static void small_check_up(struct conf *c)
+{
+	int i;
+
+	for (i = 0; i < c->nranks; i++)
+		if (i != c->rank)
+			CHECK(c->peers[i].up == 1 && !c->peers[i].down);
+}
+
+/* One side connects; the other only drives, after it has computed for a while. */
+static void small_one_sided(struct conf *c, bool connects)
+{
+	const uint64_t end = conf_now() + 50000000;
+
+	if (connects) {
+		conf_connect(c, !c->rank);
+		conf_connect(c, !c->rank);	/* again: nothing */
+	} else {
+		while (conf_now() < end)
+			sched_yield();
+	}
+	conf_wait(c, conf_all_up);
+	conf_connect(c, !c->rank);
+	small_exchange(c, 10);
+	small_check_up(c);
+}
+
+void conf_connect_first(struct conf *c)
+{
+	small_one_sided(c, c->rank == 0);
+}
+
+void conf_connect_second(struct conf *c)
+{
+	small_one_sided(c, c->rank == 1);
+}
+
+/* Both at once, and in the middle of the other's dial. */
+void conf_connect_both(struct conf *c)
+{
+	unsigned pumps = (unsigned)(conf_random(&c->seed) % 20);
+
+	conf_ep(c, !c->rank);
+	conf_barrier(c);
+	while (pumps--)
+		conf_pump(c);
+	conf_connect(c, !c->rank);
+	conf_wait(c, conf_all_up);
+	small_exchange(c, 100);
+	small_check_up(c);
+}
+
+/* ---- the small lane ---- */
+
+void conf_order(struct conf *c)
+{
+	conf_connect_all(c);
+	small_exchange(c, conf_times(100000, 2000000));
+	small_check_up(c);
+}
+
+void conf_order_three(struct conf *c)
+{
+	conf_connect_all(c);
+	small_exchange(c, conf_times(10000, 200000));
+	small_check_up(c);
+}
+
+static bool small_unblocked(struct conf *c)
+{
+	return !c->peers[!c->rank].blocked;
+}
+
+static bool small_has_all(struct conf *c)
+{
+	return c->peers[!c->rank].seq_in == atomic_load(&c->shared->flag);
+}
+
+/* A peer that computes: -EAGAIN, and gy_ep_room only when it takes messages again. */
+void conf_room(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	unsigned round, rooms;
+	int err;
+
+	conf_connect_all(c);
+	for (round = 1; round <= 5; round++) {
+		if (c->rank == 1) {
+			conf_wait_flag(c, round);
+			conf_barrier(c);
+			continue;
+		}
+		rooms = p->rooms;
+		for (err = 0; !err && p->seq_out < round * 20000;)
+			err = conf_send(c, p, GY_BODY_MAX);
+		CHECK(err == -EAGAIN);	/* not after 160 MB: somebody would hold all that */
+		conf_pump(c);
+		atomic_store(&c->shared->flag, round);
+		conf_wait(c, small_unblocked);
+		CHECK(p->rooms > rooms);
+		CHECK(!conf_send(c, p, GY_BODY_MAX));
+		conf_barrier(c);
+	}
+	if (c->rank == 0)
+		atomic_store(&c->shared->flag, p->seq_out);
+	conf_barrier(c);
+	if (c->rank == 1)
+		conf_wait(c, small_has_all);
+	conf_barrier(c);
+	small_check_up(c);
+}
+
+/* ---- sleeping ---- */
+
+/* One message there, one back. */
+static bool small_next_turn(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+
+	if (p->seq_out < p->limit && p->seq_out < p->seq_in + (c->rank == 0))
+		CHECK(!conf_send(c, p, 8));
+	return p->seq_out == p->limit && p->seq_in == p->limit;
+}
+
+void conf_wake(struct conf *c)
+{
+	conf_connect_all(c);
+	c->peers[!c->rank].limit = conf_times(3000, 1000000);
+	c->sleepy = true;
+	conf_wait(c, small_next_turn);
+	c->sleepy = false;
+	conf_barrier(c);
+	small_check_up(c);
+}
+
+void conf_wake_stream(struct conf *c)
+{
+	conf_connect_all(c);
+	c->sleepy = true;
+	small_exchange(c, conf_times(20000, 1000000));
+	small_check_up(c);
+}
+
+/* ---- leaving ---- */
+
+/* What was accepted before ep_close with drain arrives, though the peer looks only afterwards. */
+void conf_drain(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	unsigned i;
+
+	conf_connect_all(c);
+	if (c->rank == 0) {
+		for (i = 0; i < 150; i++)
+			CHECK(!conf_send(c, p, 64));
+		c->ops->ep_close(p->peer.ep, true);
+		p->peer.ep = NULL;
+		atomic_store(&c->shared->flag, 1);
+		return;
+	}
+	conf_wait_flag(c, 1);
+	conf_wait(c, conf_any_down);
+	CHECK(p->seq_in == 150);
+	CHECK(p->err == -ECONNRESET);
+}

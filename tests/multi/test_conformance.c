@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_conformance.c [TRANSPORT [CASE]] - runs the suite of conformance.h over each transport.
+ *
+ * Each case forks its ranks.  A rank that fails, or a case that takes too long, ends the case; the
+ * others still run.
+ */
+#define _GNU_SOURCE
+#include "tests/multi/conformance.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+
+#define CASE_S 60		/* times GY_TEST_SLOWDOWN; waits inside have their own limit */
+#define EXIT_UNSUPPORTED 77
+
+extern const struct gy_transport_ops gy_shm_ops, gy_tcp_ops;
+
+static const struct gy_transport_ops *const transports[] = { &gy_shm_ops, &gy_tcp_ops };
+
+static const struct conf_case cases[] = {
+	{ .name = "connect, lower rank", .nranks = 2, .run = conf_connect_first },
+	{ .name = "connect, higher rank", .nranks = 2, .run = conf_connect_second },
+	{ .name = "connect, both", .nranks = 2, .run = conf_connect_both, .rounds = 10 },
+	{ .name = "order", .nranks = 2, .run = conf_order },
+	{ .name = "order of three", .nranks = 3, .run = conf_order_three },
+	{ .name = "room", .nranks = 2, .run = conf_room },
+	{ .name = "wake", .nranks = 2, .run = conf_wake },
+	{ .name = "wake in a stream", .nranks = 2, .run = conf_wake_stream },
+	{ .name = "bulk", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_bulk },
+	{ .name = "bulk refused", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_bulk_refused },
+	{ .name = "revoke, sender", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_revoke_out },
+	{ .name = "revoke, receiver", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_revoke_in },
+	{ .name = "lend", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend },
+	{ .name = "lend, copied", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend, .copies = 1 },
+	{ .name = "drain", .nranks = 2, .run = conf_drain },
+	{ .name = "leave", .nranks = 2, .run = conf_leave },
+	{ .name = "kill", .nranks = 3, .run = conf_kill, .victim = 3, .rounds = 8 },
+	{ .name = "stop", .nranks = 2, .run = conf_stop, .stops = true },
+	{ .name = "garbage", .nranks = 2, .run = conf_garbage },
+};
+
+static void run_rank(const struct gy_transport_ops *ops, const struct conf_case *test,
+		     struct conf_shared *shared, int rank)
+{
+	static struct conf c;
+	int err;
+
+	gy_log_set_rank(rank);
+	gy_log_set_level(GY_LOG_ERROR);
+	err = conf_open(&c, ops, test, shared, rank);
+	if (err == -EOPNOTSUPP)
+		exit(EXIT_UNSUPPORTED);
+	CHECK(!err);
+	test->run(&c);
+	conf_close(&c);
+	exit(0);
+}
+
+/* How a rank ended: 0 as it should, EXIT_UNSUPPORTED, or 1. */
+static int judge(const struct conf_case *test, int rank, int status)
+{
+	if (rank + 1 == test->victim)
+		return !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_UNSUPPORTED)
+		return EXIT_UNSUPPORTED;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return 0;
+	fprintf(stderr, "%s: rank %d: %s %d\n", test->name, rank,
+		WIFEXITED(status) ? "exit status" : "signal",
+		WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+	return 1;
+}
+
+static void pause_ms(long ms)
+{
+	const struct timespec ts = { .tv_nsec = ms * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Takes in what has become of a rank; true when it has ended. */
+static bool look_at(const struct conf_case *test, pid_t pid, int *status)
+{
+	if (waitpid(pid, status, WNOHANG | WUNTRACED) != pid)
+		return false;
+	if (!WIFSTOPPED(*status))
+		return true;
+	if (test->stops) {
+		pause_ms(200);		/* longer than anything that takes it for dead may wait */
+		kill(pid, SIGCONT);
+	}
+	return false;
+}
+
+static int wait_ranks(const struct conf_case *test, pid_t *pids)
+{
+	const uint64_t end = conf_now() + CASE_S * conf_slowdown() * 1000000000ull;
+	int left = test->nranks, worst = 0, rank, status, rc;
+
+	while (left > 0) {
+		for (rank = 0; rank < test->nranks; rank++) {
+			if (!pids[rank] || !look_at(test, pids[rank], &status))
+				continue;
+			pids[rank] = 0;
+			left--;
+			rc = judge(test, rank, status);
+			worst = rc > worst || rc == 1 ? rc : worst;
+		}
+		if (worst == 0 && conf_now() > end) {
+			fprintf(stderr, "%s: takes too long\n", test->name);
+			worst = 1;
+		}
+		if (worst) {
+			for (rank = 0; rank < test->nranks; rank++)
+				if (pids[rank])
+					kill(pids[rank], SIGKILL);
+		}
+		pause_ms(1);
+	}
+	return worst;
+}
+
+static int run_round(const struct gy_transport_ops *ops, const struct conf_case *test,
+		     uint64_t seed)
+{
+	const size_t len = sizeof(struct conf_shared);
+	struct conf_shared *shared;
+	pid_t pids[CONF_RANKS] = { 0 };
+	int rank, rc;
+
+	shared = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(shared != MAP_FAILED);
+	shared->seed = seed;
+	conf_fill(shared->key, sizeof(shared->key), seed);
+	fflush(stdout);
+	for (rank = 0; rank < test->nranks; rank++) {
+		pids[rank] = fork();
+		CHECK(pids[rank] >= 0);
+		if (!pids[rank])
+			run_rank(ops, test, shared, rank);
+	}
+	rc = wait_ranks(test, pids);
+	munmap(shared, len);
+	return rc;
+}
+
+static int run_case(const struct gy_transport_ops *ops, const struct conf_case *test, uint64_t seed)
+{
+	const uint64_t begin = conf_now();
+	unsigned round = 0;
+	int rc;
+
+	do
+		rc = run_round(ops, test, conf_random(&seed));
+	while (!rc && ++round < test->rounds);
+	printf("%s %s: %s (%.2f s)\n", ops->name, test->name,
+	       rc == 1 ? "FAILED"
+	       : rc    ? "not on this machine"
+		       : "ok",
+	       (double)(conf_now() - begin) / 1e9);
+	fflush(stdout);
+	return rc;
+}
+
+/* Bits of a transport that every rank would find in its endpoints. */
+static unsigned caps_of(const struct gy_transport_ops *ops)
+{
+	return ops->bulk == gy_no_bulk ? GY_CAP_LEND : ops->lend == gy_no_lend ? GY_CAP_BULK : ~0u;
+}
+
+static uint64_t choose_seed(void)
+{
+	const char *given = getenv("GY_TEST_SEED");
+	uint64_t seed = 1;
+
+	if (given)
+		return strtoull(given, NULL, 0);
+	return getrandom(&seed, sizeof(seed), 0) == sizeof(seed) ? seed : 1;
+}
+
+int main(int argc, char **argv)
+{
+	const uint64_t seed = choose_seed();
+	unsigned t, i, failed = 0, ran = 0;
+	int rc;
+
+	printf("GY_TEST_SEED=0x%llx\n", (unsigned long long)seed);
+	for (t = 0; t < GY_ARRAY_SIZE(transports); t++) {
+		if (argc > 1 && strcmp(argv[1], transports[t]->name))
+			continue;
+		for (i = 0; i < GY_ARRAY_SIZE(cases); i++) {
+			if ((cases[i].caps & ~caps_of(transports[t])) ||
+			    (argc > 2 && strcmp(argv[2], cases[i].name)))
+				continue;
+			rc = run_case(transports[t], &cases[i], seed + i);
+			failed += rc == 1;
+			ran += rc == 0;
+			if (rc == EXIT_UNSUPPORTED)
+				break;
+		}
+	}
+	return failed ? 1 : ran ? 0 : EXIT_UNSUPPORTED;
+}
