@@ -183,7 +183,8 @@ static void p2p_accept(struct gy_engine *e, struct gyre_request *recv, struct gy
 	}
 	err = p2p_run_prepare(e, recv, &p2p_recv_plan, p->peer->rank, p->hdr.count, p->hdr.seq,
 			      (int)p->hdr.stream);
-	gy_list_add_tail(&p->peer->parked, &p->link);	/* the run's stream finds it there */
+	/* The run's stream finds it there, before what followed it. */
+	gy_list_add_head(&p->peer->parked, &p->link);
 	if (err) {
 		gy_request_done(e, recv, err);
 		gy_comm_fail(comm, err, "no memory to receive a message");

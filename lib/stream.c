@@ -253,11 +253,15 @@ static void stream_gather(struct gy_engine *e, const struct gy_stream *s, uint64
 	}
 }
 
+/* One message can take it: not what lies in several slots. */
+static bool stream_fits_eager(const struct gy_engine *e, const struct gy_stream *s)
+{
+	return s->len * s->run->es <= e->eager_bytes && (s->op->source || s->len <= s->run->grain);
+}
+
 static void stream_choose_mode(struct gy_engine *e, struct gy_stream *s)
 {
-	const uint64_t bytes = s->len * s->run->es;
-
-	if (bytes <= e->eager_bytes && gy_peer_allows(s->peer, bytes))
+	if (stream_fits_eager(e, s) && gy_peer_allows(s->peer, s->len * s->run->es))
 		s->mode = GY_BY_EAGER;
 	else if (s->peer->ep->caps & GY_CAP_LEND)
 		s->mode = GY_BY_LEND;
@@ -441,7 +445,7 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 
 static int stream_pump_out(struct gy_engine *e, struct gy_stream *s)
 {
-	if (s->mode == GY_BY_OPEN && !s->op->computed && s->len * s->run->es <= e->eager_bytes)
+	if (s->mode == GY_BY_OPEN && !s->op->computed && stream_fits_eager(e, s))
 		return 0;	/* choose when it can be sent: the allowance may be better then */
 	if (s->mode == GY_BY_OPEN)
 		stream_choose_mode(e, s);
