@@ -145,6 +145,8 @@ static int boot_resolve(struct boot_search *s, const char *addr)
 
 	memset(s, 0, sizeof(*s));
 	s->err = -EHOSTUNREACH;
+	if (!*addr)
+		return -EINVAL;
 	for (; *addr; addr += len + (addr[len] == ',')) {
 		len = strcspn(addr, ",");
 		err = gy_host_port(addr, len, host, sizeof(host), port, sizeof(port));
@@ -318,7 +320,7 @@ static int boot_dial(const char *addr, int rank, int nranks, uint8_t key[GY_KEY_
 		     uint64_t end_ms)
 {
 	struct boot_search s;
-	int fd, wait_ms = 10;
+	int fd, wait_ms = 10, last = 0;
 
 	for (;;) {
 		fd = boot_resolve(&s, addr);
@@ -329,8 +331,11 @@ static int boot_dial(const char *addr, int rank, int nranks, uint8_t key[GY_KEY_
 		fd = boot_try(&s, rank, nranks, key, have_key, end_ms);
 		if (fd >= 0)
 			return fd;
+		if (fd == -ETIMEDOUT && last)
+			fd = last;	/* what was wrong while there was time */
 		if (boot_final(fd) || boot_ms_until(end_ms) <= wait_ms)
 			break;
+		last = fd;
 		poll(NULL, 0, wait_ms);		/* the rendezvous may be late */
 		wait_ms = wait_ms < 500 ? 2 * wait_ms : wait_ms;
 	}

@@ -4,7 +4,8 @@
  *
  * Ranks that have proved the key form a generation: one connection for each rank, served until all
  * have closed.  A rank that comes again (its next context) while its generation still lives is
- * parked, without a verdict, until the next one begins.
+ * parked, without a verdict, until the next one begins.  A generation that fails (a rank is
+ * missing, leaves, or is in another step) is over at once: its members are told when they ask.
  * Cost: O(ranks) per event; memory: two connections and one blob per rank, and BOOT_SPARE
  * strangers. Locking: one thread runs; stop, from any thread, is an eventfd.
  */
@@ -47,12 +48,13 @@ enum boot_state {
 };
 
 struct boot_conn {
-	struct gy_list link;		/* server.strangers, .parked or .members */
+	struct gy_list link;		/* server.strangers, .parked, .members or .told */
 	struct gy_boot_server *s;
 	int fd;
 	enum boot_state state;
 	uint32_t rank;			/* once the hello is there */
 	uint64_t deadline_ms;		/* of a stranger */
+	int told;			/* -errno: its generation has failed */
 	size_t got, sent;		/* bytes of the message in hand */
 	struct gy_hello hello;
 	struct gy_challenge challenge;
@@ -71,22 +73,21 @@ struct gy_boot_server {
 	uint64_t end_ms;
 	bool stopping;
 
-	struct gy_list strangers, parked, members;
-	uint32_t nstrangers, nparked, nmembers;
+	struct gy_list strangers, parked, members, told;
+	uint32_t nstrangers, nmembers, ntold;
 	struct boot_conn **member;	/* by rank; NULL: has not joined, or has left */
 	bool *joined;
 	uint32_t njoined, nwaiting;
 	int64_t left;			/* first member that has left, or -1 */
-	int failed;			/* -errno of the generation */
 
 	uint32_t round;
 	uint64_t round_len, round_end_ms;
-	uint8_t *all;			/* last reply; all have it before the next round completes */
+	uint8_t *all;			/* last reply; all have it before the next completes */
 	size_t all_size;
 
 	struct pollfd *pfds;
 	struct boot_conn **polled;
-	size_t npolled;
+	size_t npolled, max_polled;
 };
 
 static uint64_t boot_now_ms(void)
@@ -108,9 +109,9 @@ static void boot_drop(struct boot_conn *c)
 
 	if (boot_is_stranger(c)) {
 		s->nstrangers--;
-	} else if (c->state == BOOT_PARKED) {
-		s->nparked--;
-	} else {
+	} else if (c->told) {
+		s->ntold--;
+	} else if (c->state != BOOT_PARKED) {
 		s->nmembers--;
 		s->nwaiting -= c->state == BOOT_WAITING;
 		s->member[c->rank] = NULL;
@@ -127,11 +128,42 @@ static void boot_drop_all(struct gy_list *list)
 		boot_drop(gy_list_entry(list->next, struct boot_conn, link));
 }
 
-/* ---- rounds ---- */
+/* ---- generations ---- */
+
+static void boot_welcome(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+	struct gy_verdict v = { .status = 0 };
+
+	if (!s->keyed)
+		memcpy(v.key, s->job_key, sizeof(v.key));
+	gy_list_del(&c->link);
+	gy_list_add_tail(&s->members, &c->link);
+	s->nmembers++;
+	s->member[c->rank] = c;
+	s->njoined++;
+	s->joined[c->rank] = true;
+	c->state = BOOT_HEAD;
+	c->got = 0;
+	/* If it has gone already, reading from it will tell. */
+	(void)gy_net_say(c->fd, &v, sizeof(v));
+}
+
+/* There are no members: those who wait for their turn are the first of a new generation. */
+static void boot_next_generation(struct gy_boot_server *s)
+{
+	struct gy_list *pos, *after;
+
+	gy_assert(gy_list_empty(&s->members));
+	memset(s->joined, 0, s->nranks * sizeof(*s->joined));
+	s->njoined = s->nwaiting = s->round = 0;
+	s->left = -1;
+	gy_list_for_each_safe(pos, after, &s->parked)
+		boot_welcome(gy_list_entry(pos, struct boot_conn, link));
+}
 
 static void boot_reply(struct boot_conn *c, int status, uint64_t len)
 {
-	c->s->nwaiting -= c->state == BOOT_WAITING;
 	c->head = (struct gy_boot_head){ .magic = GY_BOOT_MAGIC,
 					 .round = c->head.round,
 					 .status = status,
@@ -140,18 +172,22 @@ static void boot_reply(struct boot_conn *c, int status, uint64_t len)
 	c->state = BOOT_REPLY;
 }
 
-/* The generation can complete no round any more: all who wait, or come to wait, are told. */
+/* This generation can complete no round any more: its members are told when they wait for one. */
 static void boot_fail(struct gy_boot_server *s, int err)
 {
-	struct gy_list *pos;
 	struct boot_conn *c;
 
-	s->failed = err;
-	gy_list_for_each(pos, &s->members) {
-		c = gy_list_entry(pos, struct boot_conn, link);
+	while (!gy_list_empty(&s->members)) {
+		c = gy_list_entry(gy_list_pop(&s->members), struct boot_conn, link);
+		gy_list_add_tail(&s->told, &c->link);
+		s->ntold++;
+		s->nmembers--;
+		s->member[c->rank] = NULL;
+		c->told = err;
 		if (c->state == BOOT_WAITING)
 			boot_reply(c, err, 0);
 	}
+	boot_next_generation(s);
 }
 
 static void boot_fail_left(struct gy_boot_server *s)
@@ -159,6 +195,23 @@ static void boot_fail_left(struct gy_boot_server *s)
 	gy_err("rendezvous: rank %lld left while others wait for it", (long long)s->left);
 	boot_fail(s, -ECONNRESET);
 }
+
+/* A connection has ended.  A rank that leaves before the others have come takes them with it. */
+static void boot_lost(struct boot_conn *c)
+{
+	struct gy_boot_server *s = c->s;
+	const bool member = !boot_is_stranger(c) && c->state != BOOT_PARKED && !c->told;
+
+	if (member && s->left < 0)
+		s->left = c->rank;
+	boot_drop(c);
+	if (member && s->nwaiting)
+		boot_fail_left(s);
+	else if (member && s->njoined < s->nranks)
+		boot_fail(s, -ECONNRESET);
+}
+
+/* ---- rounds ---- */
 
 static int boot_gather(struct gy_boot_server *s)
 {
@@ -176,9 +229,11 @@ static int boot_gather(struct gy_boot_server *s)
 	}
 	gy_list_for_each(pos, &s->members) {
 		c = gy_list_entry(pos, struct boot_conn, link);
-		memcpy(s->all + c->rank * s->round_len, c->body, s->round_len);
+		if (s->round_len)
+			memcpy(s->all + c->rank * s->round_len, c->body, s->round_len);
 		boot_reply(c, 0, s->nranks * s->round_len);
 	}
+	s->nwaiting = 0;
 	s->round++;
 	return 0;
 }
@@ -190,6 +245,10 @@ static void boot_arrived(struct boot_conn *c)
 	const uint64_t end_ms = boot_now_ms() + c->head.timeout_ms;
 	int err;
 
+	if (c->told) {
+		boot_reply(c, c->told, 0);
+		return;
+	}
 	if (s->nwaiting == 0) {
 		s->round_len = c->head.len;
 		s->round_end_ms = end_ms;
@@ -198,13 +257,10 @@ static void boot_arrived(struct boot_conn *c)
 		s->round_end_ms = end_ms;
 	c->state = BOOT_WAITING;
 	s->nwaiting++;
-	if (s->failed) {
-		boot_reply(c, s->failed, 0);
-	} else if (s->left >= 0) {
+	if (s->left >= 0) {
 		boot_fail_left(s);
 	} else if (c->head.len != s->round_len || c->head.round != s->round) {
-		gy_err("rendezvous: rank %u is in another step than the others",
-		       c->rank);
+		gy_err("rendezvous: rank %u is in another step than the others", c->rank);
 		boot_fail(s, -EPROTO);
 	} else if (s->nwaiting == s->nranks) {
 		err = boot_gather(s);
@@ -213,38 +269,7 @@ static void boot_arrived(struct boot_conn *c)
 	}
 }
 
-/* A member that has gone can be missed from now on. */
-static void boot_lost(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-
-	if (s->left < 0)
-		s->left = c->rank;
-	boot_drop(c);
-	if (!s->failed && s->nwaiting)
-		boot_fail_left(s);
-}
-
 /* ---- becoming a member ---- */
-
-static void boot_welcome(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-	struct gy_verdict v = { .status = 0 };
-
-	if (!s->keyed)
-		memcpy(v.key, s->job_key, sizeof(v.key));
-	gy_list_del(&c->link);
-	gy_list_add_tail(&s->members, &c->link);
-	s->nmembers++;
-	s->member[c->rank] = c;
-	s->njoined += !s->joined[c->rank];
-	s->joined[c->rank] = true;
-	c->state = BOOT_HEAD;
-	c->got = 0;
-	if (gy_net_say(c->fd, &v, sizeof(v)))
-		boot_lost(c);
-}
 
 /* The hello is here: what is wrong with it, as far as one can tell without proof. */
 static int boot_check_hello(const struct boot_conn *c)
@@ -303,25 +328,9 @@ static int boot_on_proof(struct boot_conn *c)
 		return 0;
 	}
 	c->state = BOOT_PARKED;
-	s->nparked++;
 	gy_list_del(&c->link);
 	gy_list_add_tail(&s->parked, &c->link);
 	return 0;
-}
-
-static void boot_next_generation(struct gy_boot_server *s)
-{
-	struct gy_list *pos, *after;
-
-	boot_drop_all(&s->members);
-	memset(s->joined, 0, s->nranks * sizeof(*s->joined));
-	s->njoined = s->nwaiting = s->round = 0;
-	s->left = -1;
-	s->failed = 0;
-	gy_list_for_each_safe(pos, after, &s->parked) {
-		s->nparked--;
-		boot_welcome(gy_list_entry(pos, struct boot_conn, link));
-	}
 }
 
 /* ---- events ---- */
@@ -336,6 +345,8 @@ static int boot_on_head(struct boot_conn *c)
 	if (!c->body)
 		return -ENOMEM;
 	c->state = BOOT_BODY;
+	if (c->head.len == 0)
+		boot_arrived(c);
 	return 0;
 }
 
@@ -427,6 +438,8 @@ static void boot_polled_add(struct gy_boot_server *s, struct gy_list *list)
 	gy_list_for_each(pos, list) {
 		struct boot_conn *c = gy_list_entry(pos, struct boot_conn, link);
 
+		if (s->npolled == s->max_polled)
+			return;
 		s->polled[s->npolled] = c;
 		s->pfds[2 + s->npolled++] =
 			(struct pollfd){ .fd = c->fd,
@@ -448,6 +461,7 @@ static void boot_serve_once(struct gy_boot_server *s, int timeout_ms)
 	boot_polled_add(s, &s->strangers);
 	boot_polled_add(s, &s->parked);
 	boot_polled_add(s, &s->members);
+	boot_polled_add(s, &s->told);
 	if (poll(s->pfds, 2 + s->npolled, timeout_ms) <= 0)
 		return;
 	for (i = 0; i < s->npolled; i++) {
@@ -455,9 +469,7 @@ static void boot_serve_once(struct gy_boot_server *s, int timeout_ms)
 			continue;
 		c = s->polled[i];
 		err = c->state == BOOT_REPLY ? boot_write(c) : boot_read(c);
-		if (err && (boot_is_stranger(c) || c->state == BOOT_PARKED))
-			boot_drop(c);
-		else if (err)
+		if (err)
 			boot_lost(c);
 	}
 	if (s->pfds[1].revents) {
@@ -498,6 +510,8 @@ static int boot_tick(struct gy_boot_server *s)
 		}
 		boot_drop(c);
 	}
+	while (s->ntold > s->nranks)	/* they have had time enough to ask */
+		boot_drop(gy_list_entry(s->told.next, struct boot_conn, link));
 	if (now < s->listen_ms && s->listen_ms < next)
 		next = s->listen_ms;
 	if (s->nwaiting && s->round_end_ms <= now) {
@@ -518,6 +532,9 @@ static bool boot_replies_left(const struct gy_boot_server *s)
 	gy_list_for_each(pos, &s->members)
 		if (gy_list_entry(pos, struct boot_conn, link)->state == BOOT_REPLY)
 			return true;
+	gy_list_for_each(pos, &s->told)
+		if (gy_list_entry(pos, struct boot_conn, link)->state == BOOT_REPLY)
+			return true;
 	return false;
 }
 
@@ -529,8 +546,8 @@ int gy_boot_server_run(struct gy_boot_server *s, int timeout_ms)
 	boot_next_generation(s);
 	for (;;) {
 		wait_ms = boot_tick(s);
-		if (s->njoined && !s->nmembers)
-			return s->njoined < s->nranks && !s->failed ? -ECONNRESET : s->failed;
+		if (s->njoined == s->nranks && s->nmembers == 0)
+			return 0;
 		if (s->stopping && (!boot_replies_left(s) || boot_now_ms() >= s->end_ms))
 			return -ECANCELED;
 		if (boot_now_ms() >= s->end_ms) {
@@ -561,7 +578,7 @@ static int boot_bind(const char *host, const char *port)
 		return -EINVAL;
 	if (strcmp(host, "localhost") == 0)
 		return gy_net_listen_loopback((uint16_t)n);
-	if (getaddrinfo(host, port, &hints, &ai))
+	if (strcmp(host, "*") == 0 || getaddrinfo(host, port, &hints, &ai))
 		return gy_net_listen_any((uint16_t)n);
 	fd = gy_net_listen(ai->ai_addr, ai->ai_addrlen);
 	freeaddrinfo(ai);
@@ -588,13 +605,15 @@ static int boot_listen(struct gy_boot_server *s, const char *addr, char *text, s
 
 static int boot_server_init(struct gy_boot_server *s, uint32_t nranks, const uint8_t *key)
 {
-	const size_t polled = 2 * (size_t)nranks + nranks + BOOT_SPARE;
+	const size_t polled = 4 * (size_t)nranks + BOOT_SPARE;
 
 	s->listener = s->stop = -1;
 	s->nranks = nranks;
 	gy_list_init(&s->strangers);
 	gy_list_init(&s->parked);
 	gy_list_init(&s->members);
+	gy_list_init(&s->told);
+	s->max_polled = polled;
 	s->keyed = key;
 	if (key)
 		memcpy(s->key, key, sizeof(s->key));
@@ -647,6 +666,7 @@ void gy_boot_server_close(struct gy_boot_server *s)
 	boot_drop_all(&s->strangers);
 	boot_drop_all(&s->parked);
 	boot_drop_all(&s->members);
+	boot_drop_all(&s->told);
 	if (s->stop >= 0)
 		close(s->stop);
 	if (s->listener >= 0)

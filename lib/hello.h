@@ -7,8 +7,8 @@
  *
  *	dialler				acceptor
  *	gy_hello	-------->			who I am, whom I call, for what; a nonce
- *			<--------	gy_challenge	a nonce; HMAC of "acceptor", hello, challenge
- *	gy_proof	-------->			HMAC of "dialler", hello, challenge
+ *			<--------	gy_challenge	a nonce; HMAC of "acceptor", both
+ *	gy_proof	-------->			HMAC of "dialler", both
  *			<--------	gy_verdict	0 or why not
  *
  * The key never travels (but see gy_verdict.key).  Fresh nonces make a recorded hello worthless;

@@ -18,6 +18,7 @@ EXTRA_DIST += \
 unit_tests = \
 	%D%/unit/test_base \
 	%D%/unit/test_bench \
+	%D%/unit/test_boot \
 	%D%/unit/test_config \
 	%D%/unit/test_kernels \
 	%D%/unit/test_plan \
@@ -25,7 +26,9 @@ unit_tests = \
 	%D%/unit/test_select \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
-	%D%/unit/test_sim
+	%D%/unit/test_sim \
+	%D%/unit/test_wire \
+	%D%/fuzz/fuzz_hello
 
 # Checks that need no program; those of layout and by cppcheck and shellcheck are in quickstart.
 TESTS += \
@@ -45,6 +48,7 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
+LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_wire
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
@@ -90,3 +94,13 @@ LONG_TESTS += %D%/multi/test_conformance
 	%D%/multi/conformance_small.c \
 	%D%/multi/test_conformance.c
 %C%_multi_test_conformance_LDADD = libgy.la
+
+# Real sockets under a fake engine: nothing that defines the upcalls may be linked.
+%C%_unit_test_wire_SOURCES = \
+	%D%/unit/net_fake.c \
+	%D%/unit/net_fake.h \
+	%D%/unit/test_wire.c
+%C%_fuzz_fuzz_hello_SOURCES = \
+	%D%/fuzz/fuzz_hello.c \
+	%D%/unit/net_fake.c \
+	%D%/unit/net_fake.h

@@ -369,7 +369,7 @@ static int tcp_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	struct tcp_nic *nic;
 	int err = -ENOMEM;
 
-	if (ctx->sim || !ctx->wire)
+	if (ctx->sim)
 		return -EOPNOTSUPP;
 	nic = gy_alloc(sizeof(*nic));
 	if (!nic)
