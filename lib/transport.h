@@ -151,20 +151,23 @@ struct gy_transport_ops {
 	 */
 	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
 
-	/* Looks for work on one endpoint, or all, and makes the upcalls.  Returns the number of upcalls. */
+	/*
+	 * Looks for work on one endpoint, or all, and makes the upcalls.  Returns the number of
+	 * upcalls.  Not called inside an upcall.
+	 */
 	int (*poll)(struct gy_ep *ep);
 	int (*progress)(struct gy_nic *nic);
 
 	/*
 	 * Before the driver sleeps on the poll set: from now on arriving work wakes it.  1: work is
-	 * there already, do not sleep.  disarm after waking.
+	 * there already, do not sleep.  disarm after waking: each sleep has its own arm.
 	 */
 	int (*arm)(struct gy_nic *nic);
 	void (*disarm)(struct gy_nic *nic);
 
 	/*
 	 * Memory that all peers of this transport can map; zeroed, page aligned.  mem_free may find
-	 * peers still having it mapped: their mappings stay valid for them.
+	 * peers still having it mapped: what they read there is lost, but they can go on reading.
 	 */
 	int (*mem_alloc)(struct gy_nic *nic, size_t len, void **ptrp);
 	int (*mem_free)(struct gy_nic *nic, void *ptr);	/* -EINVAL: not from mem_alloc */
@@ -192,13 +195,16 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why);
 /* There is room again after -EAGAIN. */
 void gy_ep_room(struct gy_ep *ep);
 
-/* A small message came.  hdr and body are valid during the call only.  hdr has been checked for length only. */
+/*
+ * A small message came.  hdr and body are valid during the call only; body is aligned to 8 bytes.
+ * hdr has been checked for length only.
+ */
 void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 
 /*
  * The header of a grain came: *dstp = where its hdr->len bytes go, NULL = throw them away (the
- * operation has ended meanwhile).  -EPROTO: no such grain was granted; the transport takes the
- * endpoint down.  After the bytes are there, gy_arrived.
+ * operation has ended meanwhile; nothing more is heard of it).  -EPROTO: no such grain was granted;
+ * the transport takes the endpoint down.  After the bytes are there, gy_arrived.
  */
 int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp);
 void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr);

@@ -154,10 +154,8 @@ int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct c
 	*c = (struct conf){ .ops = ops, .shared = shared, .rank = rank, .nranks = test->nranks };
 	c->seed = shared->seed + (uint64_t)rank;
 	gy_config_init(&ctx->cfg);
-	if (test->copies) {
-		ctx->cfg.cma = GY_CONFIG_OFF;
-		ctx->cfg.mapped = false;
-	}
+	ctx->cfg.cma = test->copies ? GY_CONFIG_OFF : GY_CONFIG_AUTO;
+	ctx->cfg.mapped = !test->copies;
 	ctx->rank = rank;
 	ctx->nranks = c->nranks;
 	ctx->sys = &gy_sys_posix;

@@ -89,6 +89,7 @@ int fake_open(struct fake *f, int rank)
 
 	memset(f, 0, sizeof(*f));
 	gy_config_init(&f->ctx.cfg);
+	f->ctx.cfg.cma = GY_CONFIG_AUTO;
 	f->ctx.rank = rank;
 	f->ctx.nranks = 2;
 	f->ctx.sys = &gy_sys_posix;

@@ -17,25 +17,15 @@
 
 #define NIC_RECORDS 8		/* of one peer, before the next one's turn */
 
-/*
- * What two ranks must have in common: the running kernel, its name space of abstract sockets, the
- * size of pages and this version.
- */
-struct nic_blob {
-	uint32_t magic, page_bytes;
-	char boot_id[40];
-	uint64_t net_dev, net_ino;
-};
-
-static int nic_fill_blob(const struct shm_nic *nic, struct nic_blob *blob)
+static int nic_fill_blob(struct shm_nic *nic)
 {
 	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	struct shm_blob *blob = &nic->blob;
 	struct stat st;
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
-	memset(blob, 0, sizeof(*blob));
 	n = read(fd, blob->boot_id, sizeof(blob->boot_id) - 1);
 	close(fd);
 	if (n < 32)
@@ -51,26 +41,19 @@ static int nic_fill_blob(const struct shm_nic *nic, struct nic_blob *blob)
 
 static int nic_describe(struct gy_nic *base, void *out, size_t size)
 {
-	struct nic_blob blob;
-	int err;
+	const struct shm_blob *blob = &to_shm_nic(base)->blob;
 
-	if (size < sizeof(blob))
+	if (size < sizeof(*blob))
 		return -ENOBUFS;
-	err = nic_fill_blob(to_shm_nic(base), &blob);
-	if (err)
-		return err;
-	memcpy(out, &blob, sizeof(blob));
-	return (int)sizeof(blob);
+	memcpy(out, blob, sizeof(*blob));
+	return (int)sizeof(*blob);
 }
 
 static int nic_reach(struct gy_nic *base, int rank, const void *theirs, size_t len)
 {
-	struct nic_blob mine;
+	const struct shm_blob *blob = &to_shm_nic(base)->blob;
 
-	if (len != sizeof(mine) || nic_fill_blob(to_shm_nic(base), &mine) ||
-	    memcmp(theirs, &mine, len))
-		return -EHOSTUNREACH;
-	return 0;
+	return len != sizeof(*blob) || memcmp(theirs, blob, len) ? -EHOSTUNREACH : 0;
 }
 
 static int nic_page_create(struct shm_nic *nic)
@@ -95,7 +78,6 @@ static int nic_page_create(struct shm_nic *nic)
 static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 {
 	struct shm_nic *nic = gy_alloc(sizeof(*nic));
-	struct nic_blob blob;
 	int err;
 
 	if (!nic)
@@ -105,7 +87,7 @@ static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	nic->ring_bytes = gy_align_up(SHM_RING_BYTES, nic->page_bytes);
 	nic->secret = ctx->sys->ops->random(ctx->sys);
 	gy_list_init(&nic->dead);
-	err = nic_fill_blob(nic, &blob);
+	err = nic_fill_blob(nic);
 	if (!err)
 		err = nic_page_create(nic);
 	if (err) {

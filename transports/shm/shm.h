@@ -99,8 +99,19 @@ struct shm_inbox {
 	int fd;
 };
 
+/*
+ * What two ranks must have in common: the running kernel, its name space of abstract sockets, the
+ * size of pages and this version.
+ */
+struct shm_blob {
+	uint32_t magic, page_bytes;
+	char boot_id[40];
+	uint64_t net_dev, net_ino;
+};
+
 struct shm_nic {
 	struct gy_nic base;
+	struct shm_blob blob;
 	struct shm_page *page;
 	struct shm_ep **up;	/* endpoints that are up */
 	unsigned nup, up_size;
