@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # check-man.sh - mandoc finds nothing to warn of; cross-references to pages of ours exist; programs in
-# EXAMPLES, and in the README, compile.
+# EXAMPLES, and in the README, compile; gyre-env(7) has the settings and defaults of lib/config.c.
 cd "${top_srcdir:-$(dirname "$0")/..}" || exit 1
 shopt -s nullglob
 pages=(man/*.[1-9])
@@ -52,6 +52,17 @@ done
 if [ -e README.md ]; then
 	awk '/^```c$/ { in_c = 1; next } /^```/ { in_c = 0 } in_c' README.md | compile README.md
 	programs=$((programs + 1))
+fi
+
+# ".It Ev GYRE_NAME Pq Cm default", or "Pq none"; against name and default in the table.
+if [ -e man/gyre-env.7 ]; then
+	settings=$(sed -nE 's/^\tCONFIG_[A-Z]+\(([a-z_]+), "([^"]*)".*/GYRE_\U\1\E \2/p' lib/config.c | sort)
+	documented=$(sed -nE 's/\\-/-/; s/^\.It Ev (GYRE_[A-Z_]+) Pq (Cm |none)(.*)/\1 \3/p' man/gyre-env.7 | sort)
+	if [ -z "$settings" ] ||
+		! diff -u --label lib/config.c --label man/gyre-env.7 <(echo "$settings") <(echo "$documented"); then
+		echo "man/gyre-env.7: names and defaults are not those of lib/config.c"
+		bad=1
+	fi
 fi
 echo "${#pages[@]} pages, $programs programs"
 exit $bad

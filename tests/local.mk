@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	%D%/check-man.sh \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
+	%D%/multi/test_readme.sh \
 	%D%/multi/train.sh \
 	%D%/run-test.sh
 
@@ -35,7 +36,8 @@ TESTS += \
 	%D%/check-headers.sh \
 	%D%/check-layers.sh \
 	%D%/check-man.sh \
-	%D%/check-symbols.sh
+	%D%/check-symbols.sh \
+	%D%/multi/test_readme.sh
 
 if HAVE_TRAIN
 unit_tests += \
