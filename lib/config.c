@@ -75,8 +75,9 @@ static const struct gy_config_entry config_table[] = {
 	CONFIG_INT(tcp_streams, "2", 1, 16, "bulk TCP connections for each peer", GY_CONFIG_WIRE),
 	CONFIG_STRING(tcp_interfaces, "",
 		      "interfaces or networks (10.0.0.0/8) to use; after ^: not to use", 0),
-	CONFIG_ENUM(cma, "auto", config_autos,
-		    "read memory of ranks on the node by process_vm_readv; auto: if it works", 0),
+	CONFIG_ENUM(cma, "off", config_autos,
+		    "read ordinary memory of ranks on the node by process_vm_readv (auto: if it "
+		    "works) instead of through slots that stay in cache", 0),
 	CONFIG_BOOL(mapped, "1", "ranks on the node map each other's gyre_mem_alloc memory", 0),
 	CONFIG_STRING(algorithm, "",
 		      "override, such as allreduce=ring,broadcast=tree", GY_CONFIG_WIRE),
