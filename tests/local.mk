@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_conformance=180
+TEST_LIMITS = test_conformance=180 test_shm=120
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -28,6 +28,7 @@ unit_tests = \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
 	%D%/unit/test_sim \
+	%D%/unit/test_tcp \
 	%D%/unit/test_wire \
 	%D%/fuzz/fuzz_hello
 
@@ -50,7 +51,7 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
-LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_wire
+LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_tcp %D%/unit/test_wire
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
@@ -102,6 +103,10 @@ LONG_TESTS += %D%/multi/test_conformance
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_wire.c
+%C%_unit_test_tcp_SOURCES = \
+	%D%/unit/net_fake.c \
+	%D%/unit/net_fake.h \
+	%D%/unit/test_tcp.c
 %C%_fuzz_fuzz_hello_SOURCES = \
 	%D%/fuzz/fuzz_hello.c \
 	%D%/unit/net_fake.c \

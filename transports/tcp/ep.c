@@ -52,18 +52,18 @@ void tcp_want_out(struct tcp_lane *lane, bool want)
 
 /* ---- going ---- */
 
-static void ep_forget_lane(struct tcp_lane *lane)
+static void ep_close_lane(struct tcp_lane *lane)
 {
 	if (lane->pfd.fd < 0)
 		return;
 	if (!lane->ended)
 		gy_poll_del(&lane->ep->base.nic->ctx->poll, &lane->pfd);
 	lane->ended = lane->broken = true;
+	close(lane->pfd.fd);
+	lane->pfd.fd = -1;
 }
 
-/*
- * No more events; the sockets stay until close, for the grains that the engine has yet to revoke.
- */
+/* Grains stay where they are until the engine revokes them. */
 static void ep_stop(struct tcp_ep *te)
 {
 	struct tcp_nic *nic = to_tcp_nic(te->base.nic);
@@ -74,7 +74,7 @@ static void ep_stop(struct tcp_ep *te)
 	te->state = TCP_DOWN;
 	gy_wire_cancel(te->base.nic->ctx->wire, &te->base);
 	for (i = 0; i < te->nlanes; i++)
-		ep_forget_lane(&te->lanes[i]);
+		ep_close_lane(&te->lanes[i]);
 }
 
 void tcp_down(struct tcp_ep *te, int err, const char *why)
@@ -103,11 +103,8 @@ static void ep_free(struct tcp_ep *te)
 {
 	unsigned i;
 
-	for (i = 0; i < te->nlanes; i++) {
+	for (i = 0; i < te->nlanes; i++)
 		gy_free(te->lanes[i].own);
-		if (te->lanes[i].pfd.fd >= 0)
-			close(te->lanes[i].pfd.fd);
-	}
 	while (gy_list_pop(&te->done))
 		to_tcp_nic(te->base.nic)->ndone--;
 	gy_list_del(&te->link);
@@ -375,7 +372,7 @@ static int tcp_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	if (!nic)
 		return -ENOMEM;
 	nic->base = (struct gy_nic){ .ops = &gy_tcp_ops, .ctx = ctx };
-	nic->host_timeout_ns = (uint64_t)ctx->cfg.host_timeout_ms * 1000000;
+	nic->host_timeout_ns = gy_max((size_t)ctx->cfg.host_timeout_ms * 1000000, TCP_WATCH_MIN_NS);
 	nic->timer.fd = -1;
 	gy_list_init(&nic->eps);
 	nic->scratch = gy_alloc(TCP_SCRATCH);

@@ -17,6 +17,8 @@
 #include "lib/transport.h"
 
 #define TCP_BUF (16 * 1024)	/* of the small lane, each way; holds the largest message */
+/* A kernel answers probes of a shut window every 500 ms at most (tcp_invalid_ratelimit). */
+#define TCP_WATCH_MIN_NS (2000ull * 1000 * 1000)
 #define TCP_SCRATCH (64 * 1024)	/* where bytes go that nobody wants */
 
 extern const struct gy_transport_ops gy_tcp_ops;
