@@ -213,11 +213,16 @@ uint64_t conf_slowdown(void)
 	return n > 0 ? (uint64_t)n : 1;
 }
 
-unsigned conf_times(unsigned n, unsigned long_n)
+bool conf_long(void)
 {
 	const char *s = getenv("GY_TEST_LONG");
 
-	return (s && atoi(s) ? long_n : n) / (unsigned)conf_slowdown();
+	return s && atoi(s);
+}
+
+unsigned conf_times(unsigned n, unsigned long_n)
+{
+	return (conf_long() ? long_n : n) / (unsigned)conf_slowdown();
 }
 
 void conf_pump(struct conf *c)

@@ -109,6 +109,7 @@ void conf_wait(struct conf *c, bool (*ready)(struct conf *c));
 void conf_barrier(struct conf *c);
 /* Waits for shared->flag without driving, as a rank that computes. */
 void conf_wait_flag(struct conf *c, unsigned value);
+bool conf_long(void);			/* GY_TEST_LONG=1 */
 /* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers. */
 unsigned conf_times(unsigned n, unsigned long_n);
 uint64_t conf_slowdown(void);

@@ -21,6 +21,7 @@
 #include "lib/log.h"
 
 #define CASE_S 60		/* times GY_TEST_SLOWDOWN; waits inside have their own limit */
+#define LONG_CASE_S 400
 #define EXIT_UNSUPPORTED 77
 
 extern const struct gy_transport_ops gy_shm_ops, gy_tcp_ops;
@@ -104,7 +105,8 @@ static bool look_at(const struct conf_case *test, pid_t pid, int *status)
 
 static int wait_ranks(const struct conf_case *test, pid_t *pids)
 {
-	const uint64_t end = conf_now() + CASE_S * conf_slowdown() * 1000000000ull;
+	const uint64_t limit = (conf_long() ? LONG_CASE_S : CASE_S) * conf_slowdown();
+	const uint64_t end = conf_now() + limit * 1000000000ull;
 	int left = test->nranks, worst = 0, rank, status, rc;
 
 	while (left > 0) {

@@ -491,14 +491,14 @@ static void test_threads(void **state)
 {
 	run_sides(fake_times(30000, 1000000), STREAM, false);
 	run_sides(fake_times(5000, 1000000), TURNS, false);
-	run_sides(fake_times(30000, 2000000), RACE, false);
+	run_sides(fake_times(30000, 1000000), RACE, false);
 }
 
 static void test_threads_aliased(void **state)
 {
 	run_sides(fake_times(20000, 300000), STREAM, true);
 	run_sides(fake_times(5000, 300000), TURNS, true);
-	run_sides(fake_times(10000, 1000000), RACE, true);
+	run_sides(fake_times(10000, 300000), RACE, true);
 }
 
 int main(void)
