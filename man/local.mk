@@ -1,6 +1,7 @@
 # Manual pages: dist_man_MANS += %D%/gyre.7
 dist_man_MANS += %D%/gyre-bench.1
 dist_man_MANS += %D%/gyre-train.1
+dist_man_MANS += %D%/gyrerun.1
 dist_man_MANS += %D%/gyre.7
 dist_man_MANS += %D%/gyre-env.7
 gy_man3 = \
