@@ -87,7 +87,6 @@ struct gy_pool {
 	size_t slot_size, max_slots;
 	struct gy_slot *free;
 	unsigned nslots, nfree;
-	unsigned reserved;	/* kept for the oldest move of each run */
 	struct gy_list slabs;
 };
 
@@ -337,6 +336,11 @@ uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elem
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
 int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
 		   unsigned nin, size_t n, bool final);
+/* Whether other ranks' moves may wait for this one: it is in the window that the plan asks for. */
+static inline bool gy_run_needs(const struct gy_run *run, const struct gy_op *op)
+{
+	return op->index - run->base < run->plan->min_window;
+}
 static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 {
 	const uint64_t off = b * run->q;
@@ -360,7 +364,7 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 /* An in-stream whose message has come whole: its peer is not needed any more. */
 static inline bool gy_stream_has_all(const struct gy_stream *s)
 {
-	return !s->out && s->mode == GY_BY_EAGER;
+	return !s->out && s->got && (s->mode == GY_BY_EAGER || !s->len);
 }
 void gy_stream_close(struct gy_engine *e, struct gy_stream *s, bool abort);
 /* Says and sends what can be said and sent.  Returns 0, or -errno that fails the run. */
@@ -384,8 +388,11 @@ void gy_unpark(struct gy_engine *e, struct gy_parked *p);
 /* ---- pool.c ---- */
 int gy_pool_init(struct gy_pool *pool, struct gyre_context *ctx, size_t slot_size, size_t bytes);
 void gy_pool_fini(struct gy_pool *pool);
-/* NULL: none now.  oldest: may take one of the reserve. */
-struct gy_slot *gy_slot_get(struct gy_pool *pool, bool oldest);
+/*
+ * NULL: none now.  needed: beyond the pool's size if it must be; for a stream that holds none, of a
+ * move that others may wait for.  So every run can go on, whatever others hold.
+ */
+struct gy_slot *gy_slot_get(struct gy_pool *pool, bool needed);
 void gy_slot_put(struct gy_pool *pool, struct gy_slot *slot);
 
 /* ---- mem.c ---- */

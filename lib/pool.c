@@ -3,8 +3,9 @@
  * pool.c - slots: grain-sized pieces of memory that peers can reach, leased to streams.
  *
  * Slabs are made when first needed, up to the pool's size, and kept.  Memory comes from the first
- * transport that makes memory which peers can map, else from the system.  The last slots are kept
- * for the oldest open move of each run, so that newer moves cannot starve what they wait for.
+ * transport that makes memory which peers can map, else from the system.  A stream that holds no
+ * slot and must go on gets one even beyond that size: else operations that started in different
+ * orders on different ranks could hold what the others wait for.
  * Locking: driver.
  */
 #include <errno.h>
@@ -23,13 +24,15 @@ struct slab {
 	struct gy_slot slots[];
 };
 
-static int pool_grow(struct gy_pool *pool)
+static int pool_grow(struct gy_pool *pool, bool needed)
 {
-	size_t n = gy_max(SLAB_BYTES / pool->slot_size, 1), i;
+	const size_t room = pool->nslots < pool->max_slots ? pool->max_slots - pool->nslots : 0;
+	size_t n = gy_min(gy_max(SLAB_BYTES / pool->slot_size, 1), room), i;
 	struct slab *slab;
 	int err;
 
-	n = gy_min(n, pool->max_slots - pool->nslots);
+	if (!n && needed)
+		n = 1;
 	if (!n)
 		return -ENOSPC;
 	slab = gy_alloc(sizeof(*slab) + n * sizeof(slab->slots[0]));
@@ -73,14 +76,14 @@ void gy_pool_fini(struct gy_pool *pool)
 	}
 }
 
-struct gy_slot *gy_slot_get(struct gy_pool *pool, bool oldest)
+struct gy_slot *gy_slot_get(struct gy_pool *pool, bool needed)
 {
 	struct gy_slot *slot;
 
 	/* Growth that fails (memory, /dev/shm) leaves what there is: it only gets slower. */
-	if (pool->nfree <= pool->reserved)
-		pool_grow(pool);
-	if (pool->nfree <= (oldest ? 0 : pool->reserved))
+	if (!pool->nfree)
+		pool_grow(pool, needed);
+	if (!pool->nfree)
 		return NULL;
 	slot = pool->free;
 	pool->free = slot->next;

@@ -308,6 +308,7 @@ static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 			struct gy_slot **slotp)
 {
 	const uint64_t g = op->done / run->grain;
+	bool needed = gy_run_needs(run, op);
 	struct gy_list *pos;
 	struct gy_slot *slot;
 
@@ -316,8 +317,9 @@ static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 
 		if (s->out && s->slot[g % GY_STREAM_SLOTS])
 			return -EAGAIN;
+		needed &= !s->out || s->freed == op->done;
 	}
-	slot = gy_slot_get(&e->pool, op->index == run->base);
+	slot = gy_slot_get(&e->pool, needed);
 	if (!slot)
 		return -EAGAIN;
 	gy_list_for_each(pos, &op->streams) {

@@ -173,6 +173,8 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 
 		if (!stream_matches(s, &p->hdr))
 			continue;
+		if (p->hdr.coll != GY_P2P && !gy_comm_check(run->comm, peer, &p->hdr))
+			return -EPROTO;		/* the run has ended with its communicator */
 		gy_list_del(&p->link);
 		err = stream_take(e, s, &p->hdr, p->body, p);
 		if (err)
@@ -263,10 +265,10 @@ static void stream_choose_mode(struct gy_engine *e, struct gy_stream *s)
 {
 	if (stream_fits_eager(e, s) && gy_peer_allows(s->peer, s->len * s->run->es))
 		s->mode = GY_BY_EAGER;
-	else if (s->peer->ep->caps & GY_CAP_LEND)
+	else if (s->len && s->peer->ep->caps & GY_CAP_LEND)
 		s->mode = GY_BY_LEND;
 	else
-		s->mode = GY_BY_GRANT;
+		s->mode = GY_BY_GRANT;	/* nothing at all: RTS says so, whatever the allowance */
 }
 
 static int stream_pump_eager(struct gy_engine *e, struct gy_stream *s)
@@ -302,7 +304,7 @@ static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s,
 
 	if (!s->op->source || s->slot[i])
 		return s->slot[i];
-	s->slot[i] = gy_slot_get(&e->pool, s->op->index == s->run->base);
+	s->slot[i] = gy_slot_get(&e->pool, gy_run_needs(s->run, s->op) && s->freed == s->sent);
 	if (s->slot[i]) {
 		s->slot[i]->users = 1;
 		stream_gather(e, s, s->sent, n, s->slot[i]->mem);
@@ -434,6 +436,7 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 		if (err)
 			return err;
 		s->first_sent = true;
+		s->finished = !s->len;
 	}
 	/* One grain may stay behind on a slow lane: the others must not come round to its slot, or bit. */
 	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
@@ -478,9 +481,8 @@ static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 			if (end > s->op->ok)
 				break;
 		} else {
-			struct gy_slot *slot =
-				gy_slot_get(&e->pool, s->op->index == s->run->base &&
-							      s->granted == s->op->done);
+			struct gy_slot *slot = gy_slot_get(
+				&e->pool, gy_run_needs(s->run, s->op) && s->granted == s->op->done);
 
 			if (!slot)
 				break;
@@ -698,6 +700,7 @@ static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy
 			stream_grant_mode(s);
 		else
 			err = -EPROTO;
+		s->got |= !s->len;
 		break;
 	case GY_MSG_GRANT:
 		if (hdr->off > s->len || hdr->off < s->limit)
