@@ -296,11 +296,26 @@ int gy_engine_poll_fds(struct gy_engine *e)
 
 /* ---- waiting ---- */
 
+/* Asleep with runnable work is what must never be; arm asks the transports. */
+static bool engine_has_work(const struct gy_engine *e)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &e->runs) {
+		const struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
+
+		if (run->dirty && !run->straight)
+			return true;
+	}
+	return false;
+}
+
 static void engine_sleep(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
 	uint32_t none = 0, bell;
 
+	gy_assert(!engine_has_work(e));
 	e->fd_skipped = FD_EVERY;	/* look at everything after waking */
 	if (atomic_compare_exchange_strong(&e->poller, &none, 1)) {
 		if (engine_arm(e)) {
@@ -344,6 +359,8 @@ void gy_engine_wait_step(struct gy_engine *e, unsigned *idle)
 		GY_PAUSE();
 	} else if (*idle < e->spin + YIELDS) {
 		e->ctx->sys->ops->yield(e->ctx->sys);
+	} else if (gy_engine_progress(e)) {	/* callers that wait for one peer look at it alone */
+		*idle = 0;
 	} else {
 		engine_sleep(e);
 		return;
@@ -392,11 +409,8 @@ static bool progress_nap(struct gy_engine *e, uint64_t *nap_ns)
 	atomic_store(&e->nap, 1);
 	sys->ops->wait_word(sys, &e->nap, 1, *nap_ns);
 	*nap_ns = gy_min(*nap_ns * 2, NAP_NS);
-	if (atomic_compare_exchange_strong(&e->nap, &napping, 0) &&
-	    calls != atomic_load_explicit(&e->calls, memory_order_relaxed))
-		return false;
-	*nap_ns = NAP_SHORT_NS;
-	return true;
+	return !atomic_compare_exchange_strong(&e->nap, &napping, 0) ||
+	       calls == atomic_load_explicit(&e->calls, memory_order_relaxed);
 }
 
 /* Drives until there is nothing to do, or a caller comes; sleeps as the poller in between. */
@@ -432,7 +446,8 @@ static void progress_main(void *arg)
 
 	while (!atomic_load(&e->stop)) {
 		if (!progress_nap(e, &nap_ns) || !gy_engine_try(e))
-			continue;
+			continue;	/* callers come, or one is driving */
+		nap_ns = NAP_SHORT_NS;
 		progress_drive(e);
 		gy_engine_leave(e);
 	}
