@@ -361,7 +361,8 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 	return rank_exchange(rank, arg);
 }
 
-static void attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed, struct gy_sim_stats *stats)
+static void attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed,
+		      struct gy_sim_stats *stats)
 {
 	gy_sim_attr_init(attr, nranks, seed);
 	attr->stats = stats;

@@ -117,8 +117,12 @@ int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 		   struct gyre_context **ctxp)
 {
 	struct gyre_context_attr attr = {
-		.size = sizeof(attr), .rank = rank->id, .nranks = rank->world->attr.nranks,
-		.allgather = boot_allgather, .allgather_arg = rank, .transport = "sim",
+		.size = sizeof(attr),
+		.rank = rank->id,
+		.nranks = rank->world->attr.nranks,
+		.allgather = boot_allgather,
+		.allgather_arg = rank,
+		.transport = "sim",
 	};
 	struct sim_context *made = gy_alloc(sizeof(*made));
 	struct gy_config own;

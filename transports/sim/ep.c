@@ -2,9 +2,10 @@
 /*
  * ep.c - endpoints: joining two of them, handing over what has arrived, and losing the connection.
  *
- * The caller's SIM_CONNECT arrives at the peer's nic, whose poll joins the two and answers SIM_ACCEPT;
- * when both call at once the first to be seen joins them.  After a break what is sent goes nowhere, and
- * each side is told (SIM_DOWN) when it notices.  Grains stay with a lost endpoint until revoked.
+ * The caller's SIM_CONNECT arrives at the peer's nic, whose poll joins the two and answers
+ * SIM_ACCEPT; when both call at once the first to be seen joins them.  After a break what is sent
+ * goes nowhere, and each side is told (SIM_DOWN) when it notices.  Grains stay with a lost
+ * endpoint until revoked.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -126,7 +127,10 @@ void sim_ep_doom(struct sim_ep *ep, uint64_t at, int err, const char *why)
 	sim_parcel_fly(ep->down, at);
 }
 
-/* Drops what is on its way to ep.  Grains that are with ep stay known, and are not said by themselves. */
+/*
+ * Drops what is on its way to ep.  Grains that are with ep stay known, and are not said by
+ * themselves.
+ */
 static void ep_drop_incoming(struct sim_ep *ep)
 {
 	struct gy_list *pos, *after, *list[] = { &ep->flying, &ep->arrived };
@@ -182,6 +186,7 @@ void sim_ep_close(struct gy_ep *base, bool drain)
 {
 	struct sim_ep *ep = to_sim_ep(base), *other = ep->other;
 	struct sim_nic *nic = sim_ep_nic(ep);
+	uint64_t at;
 
 	if (!drain)
 		sim_ep_break(ep);
@@ -193,9 +198,10 @@ void sim_ep_close(struct gy_ep *base, bool drain)
 	if (other) {
 		other->other = NULL;
 		other->broken = true;
-		sim_ep_doom(other, nic->rank->gone ? sim_ep_notice(other) :
-				   gy_max(ep->small_at, ep_world(ep)->now + ep->how.latency_ns) + 1,
-			    -ECONNRESET, "connection closed by the peer");
+		at = gy_max(ep->small_at, ep_world(ep)->now + ep->how.latency_ns) + 1;
+		if (nic->rank->gone)
+			at = sim_ep_notice(other);
+		sim_ep_doom(other, at, -ECONNRESET, "connection closed by the peer");
 	}
 	sim_parcel_free(ep->room);
 	sim_parcel_free(ep->down);
@@ -273,8 +279,10 @@ static void ep_deliver_sent(struct sim_ep *ep, struct sim_parcel *p)
 	struct gy_grain *grain = p->grain;
 
 	if (p->sum && p->sum != sim_sum(grain->src, grain->hdr.len)) {
-		sim_complain(p->world, "rank %d changed a grain to rank %d before gy_sent: collective %u, "
-			     "sequence %u, stream %u, offset %" PRIu64, sim_ep_nic(ep)->rank->id,
+		sim_complain(p->world,
+			     "rank %d changed a grain to rank %d before gy_sent: collective %u, "
+			     "sequence %u, stream %u, offset %" PRIu64,
+			     sim_ep_nic(ep)->rank->id,
 			     ep->peer, grain->hdr.coll, grain->hdr.seq, grain->hdr.stream,
 			     grain->hdr.off);
 		sim_fail(p->world, -EILSEQ);

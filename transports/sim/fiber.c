@@ -54,7 +54,10 @@ int sim_fiber_init(struct sim_fiber *f, void (*fn)(void *), void *arg)
 		return -ENOMEM;
 	mprotect(stack, page, PROT_NONE);	/* stacks grow down: overflow faults */
 	*f = (struct sim_fiber){
-		.stack = stack, .stack_size = FIBER_STACK + page, .fn = fn, .arg = arg,
+		.stack = stack,
+		.stack_size = FIBER_STACK + page,
+		.fn = fn,
+		.arg = arg,
 		.tsan = sim_tsan_create(),
 	};
 	getcontext(&f->uc);

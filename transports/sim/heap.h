@@ -2,8 +2,8 @@
 #ifndef GY_SIM_HEAP_H
 #define GY_SIM_HEAP_H
 /*
- * Events in order of time: a pairing heap through the events themselves, so that nothing is allocated
- * when one is scheduled.  Equal times are ordered by tie (random), then by seq.
+ * Events in order of time: a pairing heap through the events themselves, so that nothing is
+ * allocated when one is scheduled.  Equal times are ordered by tie (random), then by seq.
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -97,7 +97,8 @@ int sim_ep_lend(struct gy_ep *base, const void *ptr, size_t len, struct gy_remot
 	return 0;
 }
 
-static int mem_check(const struct sim_ep *ep, const struct gy_remote *remote, size_t off, size_t len)
+static int mem_check(const struct sim_ep *ep, const struct gy_remote *remote, size_t off,
+		     size_t len)
 {
 	if (ep->state != SIM_EP_UP)
 		return -ENOTCONN;
@@ -121,7 +122,8 @@ int sim_ep_map(struct gy_ep *base, const struct gy_remote *remote, size_t off, s
 	return 0;
 }
 
-int sim_ep_pull(struct gy_ep *base, const struct gy_remote *remote, size_t off, void *dst, size_t len)
+int sim_ep_pull(struct gy_ep *base, const struct gy_remote *remote, size_t off, void *dst,
+		size_t len)
 {
 	const struct sim_ep *ep = to_sim_ep(base);
 	int err = mem_check(ep, remote, off, len);

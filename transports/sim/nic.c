@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nic.c - a simulated context's side of the transport: its endpoints, polling, and the table of ops.
- * A poll hands over a random number of what has arrived, one at least; what remains makes arm say so.
- * Locking: one thread; upcalls only from poll, progress and revoke of the context that they concern.
+ * nic.c - a simulated context's side of the transport: its endpoints, polling, and the table of
+ * ops. A poll hands over a random number of what has arrived, one at least; what remains makes arm
+ * say so. Locking: one thread; upcalls only from poll, progress and revoke of the context that
+ * they concern.
  */
 #include <errno.h>
 #include <string.h>
@@ -73,7 +74,8 @@ void sim_nics_vanish(struct gy_sim_rank *rank)
 		struct sim_nic *nic = gy_list_entry(rank->nics.next, struct sim_nic, link);
 
 		while (!gy_list_empty(&nic->eps))
-			sim_ep_close(&gy_list_entry(nic->eps.next, struct sim_ep, link)->base, false);
+			sim_ep_close(&gy_list_entry(nic->eps.next, struct sim_ep, link)->base,
+				     false);
 		sim_close(&nic->base);
 	}
 }
@@ -115,8 +117,8 @@ static int sim_reach(struct gy_nic *base, int rank, const void *blob, size_t len
 	if (len != sizeof(b))
 		return -EHOSTUNREACH;
 	memcpy(&b, blob, sizeof(b));
-	return b.world == (uintptr_t)nic->rank->world && b.ordinal == nic->ordinal ? 0 :
-										    -EHOSTUNREACH;
+	return b.world == (uintptr_t)nic->rank->world && b.ordinal == nic->ordinal ? 0
+										   : -EHOSTUNREACH;
 }
 
 /* ---- polling ---- */
@@ -160,7 +162,8 @@ static int sim_progress(struct gy_nic *base)
 
 			gy_list_del(&ep->busy_link);	/* each in its turn */
 			gy_list_add_tail(&nic->busy, &ep->busy_link);
-			sim_ep_deliver(ep, gy_list_entry(ep->arrived.next, struct sim_parcel, link));
+			sim_ep_deliver(ep,
+				       gy_list_entry(ep->arrived.next, struct sim_parcel, link));
 		} else {
 			break;
 		}
@@ -200,10 +203,10 @@ static void sim_link_random(uint64_t seed, int a, int b, struct gy_sim_link *lin
 	sim_next(&s);
 	link->caps = caps[sim_next(&s) % GY_ARRAY_SIZE(caps)];
 	link->lanes = 1 + sim_next(&s) % 4;
-	link->latency_ns = 100u << sim_next(&s) % 10;
+	link->latency_ns = 100u << sim_next(&s) % 7;
 	link->jitter_ns = link->latency_ns * (uint32_t)(sim_next(&s) % 4);
 	link->bytes_per_us = 100u << sim_next(&s) % 8;
-	link->loss_ppm = sim_next(&s) % 4 ? 0 : 10000;
+	link->loss_ppm = sim_next(&s) % 4 ? 0 : 3000;
 	link->msg_room = 1 + (sim_next(&s) % 4 ? sim_next(&s) % 64 : 0);
 	link->bulk_room = 1 + sim_next(&s) % 16;
 }

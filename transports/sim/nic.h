@@ -21,7 +21,7 @@ struct sim_nic {
 	struct gy_list link;		/* struct gy_sim_rank.nics */
 	unsigned ordinal;		/* which of the rank's contexts: nics of one ordinal join */
 	bool armed;
-	unsigned closes;		/* endpoints closed so far: a poll that an upcall pulls the rug from */
+	unsigned closes;		/* endpoints closed so far: an upcall may close them */
 	struct gy_list eps;		/* struct sim_ep.link */
 	struct gy_list busy;		/* struct sim_ep.busy_link: something has arrived */
 	struct gy_list calls;		/* arrived SIM_CONNECT */
@@ -45,7 +45,7 @@ struct sim_ep {
 	struct gy_list flying, arrived;	/* to us */
 	struct gy_list grains;		/* SIM_SENT: grains that are with us, by own */
 	unsigned msgs_out, grains_out;	/* from us, not yet handed over */
-	uint64_t floor;			/* nothing reaches the peer before: it does not know us yet */
+	uint64_t floor;			/* nothing reaches the peer before */
 	uint64_t small_at;		/* when the last small message arrives there */
 	uint64_t lane_free[SIM_MAX_LANES], lane_at[SIM_MAX_LANES];
 };
@@ -107,7 +107,8 @@ void sim_parcel_free(struct sim_parcel *p);		/* wherever it is; NULL is fine */
 void sim_parcel_fly(struct sim_parcel *p, uint64_t at);
 /* Takes an arrived parcel out of its lists; it is the caller's. */
 void sim_parcel_take(struct sim_parcel *p);
-void sim_parcel_read(struct sim_parcel *grain);		/* takes the bytes of a grain from its source */
+/* Takes the bytes of a grain from its source. */
+void sim_parcel_read(struct sim_parcel *grain);
 uint64_t sim_sum(const void *ptr, size_t len);
 
 /* ---- ep.c ---- */
@@ -120,7 +121,8 @@ void sim_ep_deliver(struct sim_ep *ep, struct sim_parcel *p);
 void sim_ep_doom(struct sim_ep *ep, uint64_t at, int err, const char *why);
 void sim_ep_break(struct sim_ep *ep);
 void sim_ep_refuse(struct sim_ep *caller);
-uint64_t sim_ep_notice(const struct sim_ep *ep);	/* when the loss of its connection is noticed */
+/* When the loss of its connection is noticed. */
+uint64_t sim_ep_notice(const struct sim_ep *ep);
 
 /* ---- send.c ---- */
 int sim_ep_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
@@ -139,7 +141,8 @@ void sim_mems_bury(struct sim_nic *nic);
 int sim_ep_lend(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *remote);
 int sim_ep_map(struct gy_ep *ep, const struct gy_remote *remote, size_t off, size_t len,
 	       const void **ptrp);
-int sim_ep_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst, size_t len);
+int sim_ep_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst,
+		size_t len);
 
 /* ---- boot.c ---- */
 void sim_context_forget(struct gy_sim_rank *rank, const struct gyre_context *ctx);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * send.c - small messages and grains on their way, and revoking memory.
- * Small messages of a pair arrive in order; grains of one lane too, those of different lanes do not.
- * A grain's bytes are taken at a random moment before gy_sent, which is some time before or after the
- * grain arrives.
+ * Small messages of a pair arrive in order; grains of one lane too, those of different lanes do
+ * not. A grain's bytes are taken at a random moment before gy_sent, which is some time before or
+ * after the grain arrives.
  */
 #include <errno.h>
 #include <string.h>

@@ -7,8 +7,8 @@
  * Each rank's main function, and each thread that the library spawns, is a coroutine; it runs until
  * it waits in the library's own waits (lib/sys.h), sleeps here, or returns.  Computing costs no
  * virtual time.  Everything that could go in more than one order - which rank runs first, how long
- * a message takes, which lane is faster, how much a poll finds - is drawn from the seed, so the same
- * seed gives the same run, and many seeds visit many interleavings.
+ * a message takes, which lane is faster, how much a poll finds - is drawn from the seed, so the
+ * same seed gives the same run, and many seeds visit many interleavings.
  *
  *	static int rank_main(struct gy_sim_rank *r, void *arg)
  *	{
@@ -20,9 +20,9 @@
  *	gy_sim_attr_init(&attr, nranks, seed);
  *	err = gy_sim_run(&attr, rank_main, NULL);
  *
- * A rank that is killed stops where it is: its stack is dropped, not unwound, so what only the stack
- * knows is leaked; keep buffers of such ranks outside.  Rank functions must not leave by longjmp
- * (assertions of test frameworks do): they return an error.
+ * A rank that is killed stops where it is: its stack is dropped, not unwound, so what only the
+ * stack knows is leaked; keep buffers of such ranks outside.  Rank functions must not leave by
+ * longjmp (assertions of test frameworks do): they return an error.
  *
  * MT-Unsafe: one thread; several worlds may exist, one after the other or in several threads.
  */
@@ -39,7 +39,7 @@ enum gy_sim_cap {
 	GY_SIM_BULK = 1,
 	GY_SIM_LEND = 2,		/* memory of gyre_mem_alloc and of the pool can be lent */
 	GY_SIM_LEND_HEAP = 4,		/* all memory can */
-	GY_SIM_MAP = 8,			/* lent memory of gyre_mem_alloc and of the pool can be mapped */
+	GY_SIM_MAP = 8,			/* lent memory of those can be mapped */
 	GY_SIM_MAP_HEAP = 16,		/* all lent memory can */
 };
 
@@ -52,7 +52,7 @@ struct gy_sim_link {
 	uint32_t bytes_per_us;		/* of each lane; 0: no limit */
 	uint32_t loss_ppm;		/* of messages and grains: sent again after rto_ns */
 	uint32_t rto_ns;
-	uint32_t connect_ns;		/* to connect, and for death to be noticed: 0.5 to 1.5 times this */
+	uint32_t connect_ns;		/* to connect, and to notice a loss: 0.5 to 1.5 of it */
 	unsigned msg_room;		/* small messages under way in one direction, >= 1 */
 	unsigned bulk_room;		/* grains under way in one direction, >= 1 */
 };
@@ -80,7 +80,9 @@ struct gy_sim_attr {
 	struct gy_sim_stats *stats;	/* filled at the end; may be NULL */
 };
 
-/* Defaults: one node, all capabilities but MAP_HEAP, some microseconds, one hour of virtual time. */
+/*
+ * Defaults: one node, all capabilities but MAP_HEAP, some microseconds, one hour of virtual time.
+ */
 void gy_sim_attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed);
 
 /*
@@ -105,18 +107,26 @@ int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 /* Computes for ns. */
 void gy_sim_sleep(struct gy_sim_rank *rank, uint64_t ns);
 
-/* Runs fn(arg) as a further thread of this rank, whose result counts; joined at the end of the run. */
-int gy_sim_spawn(struct gy_sim_rank *rank, int (*fn)(struct gy_sim_rank *rank, void *arg), void *arg);
+/*
+ * Runs fn(arg) as a further thread of this rank, whose result counts; joined at the end of the
+ * run.
+ */
+int gy_sim_spawn(struct gy_sim_rank *rank, int (*fn)(struct gy_sim_rank *rank, void *arg),
+		 void *arg);
 
 /* Random numbers of this rank's own, the same for the same seed. */
 uint64_t gy_sim_random(struct gy_sim_rank *rank);
 
 /* ---- time and faults; also between events ---- */
 
-uint64_t gy_sim_now(const struct gy_sim_world *w);	/* virtual, from 0; a rank's own clock differs */
+/* Virtual, from 0; a rank's own clock differs. */
+uint64_t gy_sim_now(const struct gy_sim_world *w);
 uint64_t gy_sim_events(const struct gy_sim_world *w);
 
-/* The process of rank dies at that time (now, if it is over), or when so many events have happened. */
+/*
+ * The process of rank dies at that time (now, if it is over), or when so many events have
+ * happened.
+ */
 void gy_sim_kill(struct gy_sim_world *w, int rank, uint64_t at_ns);
 void gy_sim_kill_at_event(struct gy_sim_world *w, int rank, uint64_t event);
 bool gy_sim_alive(const struct gy_sim_world *w, int rank);	/* not killed */

@@ -176,7 +176,8 @@ void gy_sim_sleep(struct gy_sim_rank *rank, uint64_t ns)
 		sim_block(w, SIM_COMPUTE, NULL, until - w->now);
 }
 
-int gy_sim_spawn(struct gy_sim_rank *rank, int (*fn)(struct gy_sim_rank *rank, void *arg), void *arg)
+int gy_sim_spawn(struct gy_sim_rank *rank, int (*fn)(struct gy_sim_rank *rank, void *arg),
+		 void *arg)
 {
 	struct gy_thread *t;
 	int err;

@@ -301,8 +301,9 @@ static gy_cold void world_report(struct gy_sim_world *w, const char *why)
 			const struct gy_thread *t = gy_list_entry(pos, struct gy_thread, link);
 
 			sim_complain(w, "rank %d: %s %s, for %" PRIu64 " ns", i,
-				     t == rank->main ? "main" : t->user_fn ? "thread" :
-									    "library's thread",
+				     t == rank->main ? "main"
+				     : t->user_fn    ? "thread"
+						     : "library's thread",
 				     world_waits[t->wait], w->now - t->since);
 		}
 	}
@@ -393,8 +394,10 @@ int gy_sim_run(const struct gy_sim_attr *attr, int (*fn)(struct gy_sim_rank *ran
 		sim_fail(w, err);
 	world_loop(w);
 	if (attr->stats)
-		*attr->stats = (struct gy_sim_stats){ .hash = w->hash, .events = w->events,
-						      .switches = w->switches, .now_ns = w->now };
+		*attr->stats = (struct gy_sim_stats){ .hash = w->hash,
+						      .events = w->events,
+						      .switches = w->switches,
+						      .now_ns = w->now };
 	rc = world_result(w);
 	world_destroy(w, i);
 	return rc;

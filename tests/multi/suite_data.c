@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * suite_data.c - inputs and exact results, and buffers that tell when something else was written.
+ * Sums of small integers, products of powers of two, minima and maxima of anything: the result does
+ * not depend on the order.  Up to 64 ranks.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/multi/suite_priv.h"
+
+#define GUARD_BYTE 0xc7
+
+bool suite_is_float(enum gyre_type type)
+{
+	return type >= GYRE_F16;
+}
+
+static uint64_t data_mix(uint64_t a, uint64_t b, uint64_t c)
+{
+	uint64_t z = a + b * UINT64_C(0x9e3779b97f4a7c15) + c * UINT64_C(0xd1342543de82ef95);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+/* ---- encodings ---- */
+
+/*
+ * x as a binary float of so many significand bits (with the hidden one), rounded to nearest even.
+ */
+static uint64_t data_encode(double x, int bits, int ebits)
+{
+	const int bias = (1 << (ebits - 1)) - 1, emin = 1 - bias;
+	const uint64_t sign = (uint64_t)(signbit(x) != 0) << (bits - 1 + ebits);
+	const uint64_t inf = (((uint64_t)1 << ebits) - 1) << (bits - 1);
+	int e;
+	double m;
+
+	if (isnan(x))
+		return sign | inf | (uint64_t)1 << (bits - 2);
+	if (isinf(x))
+		return sign | inf;
+	if (x == 0)
+		return sign;
+	e = ilogb(x);
+	if (e < emin)
+		e = emin;
+	m = nearbyint(ldexp(fabs(x), bits - 1 - e));	/* in units of the last place */
+	if (m >= ldexp(1, bits)) {
+		m /= 2;
+		e++;
+	}
+	if (e > bias)
+		return sign | inf;
+	if (m < ldexp(1, bits - 1))
+		return sign | (uint64_t)m;		/* subnormal */
+	return sign | (uint64_t)(e + bias) << (bits - 1) |
+	       ((uint64_t)m - ((uint64_t)1 << (bits - 1)));
+}
+
+static uint64_t data_float_bits(enum gyre_type type, double x)
+{
+	float f = (float)x;
+	uint64_t bits = 0;
+
+	switch (type) {
+	case GYRE_F16:
+		return data_encode(x, 11, 5);
+	case GYRE_BF16:
+		return data_encode(x, 8, 8);
+	case GYRE_F32:
+		memcpy(&bits, &f, sizeof(f));
+		return bits;
+	default:
+		memcpy(&bits, &x, sizeof(x));
+		return bits;
+	}
+}
+
+static bool data_is_nan(enum gyre_type type, uint64_t bits)
+{
+	switch (type) {
+	case GYRE_F16:
+		return (bits & 0x7fff) > 0x7c00;
+	case GYRE_BF16:
+		return (bits & 0x7fff) > 0x7f80;
+	case GYRE_F32:
+		return (bits & 0x7fffffff) > 0x7f800000;
+	case GYRE_F64:
+		return (bits & INT64_MAX) > UINT64_C(0x7ff0000000000000);
+	default:
+		return false;
+	}
+}
+
+/* Integers as the 64-bit value that they stand for. */
+static int64_t data_wrap(enum gyre_type type, uint64_t x)
+{
+	switch (type) {
+	case GYRE_INT8:
+		return (int8_t)x;
+	case GYRE_UINT8:
+		return (uint8_t)x;
+	case GYRE_INT16:
+		return (int16_t)x;
+	case GYRE_UINT16:
+		return (uint16_t)x;
+	case GYRE_INT32:
+		return (int32_t)x;
+	case GYRE_UINT32:
+		return (uint32_t)x;
+	default:
+		return (int64_t)x;
+	}
+}
+
+/* ---- values ---- */
+
+static double data_float(const struct suite_values *v, int rank, size_t i)
+{
+	static const double odd[] = { NAN, INFINITY, -INFINITY, 0.0, -0.0, 1.5 };
+	const uint64_t h = data_mix(v->seed, (uint64_t)rank, i);
+
+	if (v->arbitrary)
+		return (float)ldexp((double)(int64_t)h, -40 - (int)(h % 24));
+	switch (v->op) {
+	case GYRE_PROD:
+		/* No more than nranks / 8 factors of two in one product. */
+		if ((uint64_t)rank % 8 == i % 8)
+			return h & 1 ? 2 : 0.5;
+		return h & 1 ? 1 : -1;
+	case GYRE_MIN:
+	case GYRE_MAX:
+		if (h % 16 == 0)
+			return odd[h / 16 % 6];
+		return (double)((int)(h / 16 % 255) - 127);
+	default:
+		return (double)((int)(h % 7) - 3);
+	}
+}
+
+static int64_t data_int(const struct suite_values *v, int rank, size_t i)
+{
+	const uint64_t h = data_mix(v->seed, (uint64_t)rank, i);
+	const bool is_signed = v->type % 2 == 0;	/* INT8, UINT8, ... */
+
+	if (v->op == GYRE_AVG)
+		return is_signed ? (int64_t)(h % 3) - 1 : (int64_t)(h % 4);
+	return data_wrap(v->type, h);
+}
+
+static uint64_t data_input(const struct suite_values *v, int rank, size_t i)
+{
+	return suite_is_float(v->type) ? data_float_bits(v->type, data_float(v, rank, i))
+				       : (uint64_t)data_int(v, rank, i);
+}
+
+/* NaN wins, and -0 < +0. */
+static bool data_less(double a, double b)
+{
+	return a < b || (a == b && signbit(a) && !signbit(b));
+}
+
+static double data_reduce_float(const struct suite_values *v, size_t i)
+{
+	double acc = data_float(v, 0, i), x;
+	int r;
+
+	for (r = 1; r < v->nranks; r++) {
+		x = data_float(v, r, i);
+		if (v->op == GYRE_PROD)
+			acc *= x;
+		else if (v->op == GYRE_SUM || v->op == GYRE_AVG)
+			acc += x;
+		else if (isnan(acc) || isnan(x))
+			acc = NAN;
+		else if (data_less(x, acc) == (v->op == GYRE_MIN))
+			acc = x;
+	}
+	if (v->op == GYRE_AVG)
+		acc = v->type == GYRE_F64 ? acc / v->nranks : (float)acc / (float)v->nranks;
+	return acc;
+}
+
+static int64_t data_reduce_int(const struct suite_values *v, size_t i)
+{
+	const bool is_unsigned = v->type % 2 != 0;
+	int64_t acc = data_int(v, 0, i), x;
+	bool less;
+	int r;
+
+	for (r = 1; r < v->nranks; r++) {
+		x = data_int(v, r, i);
+		less = is_unsigned ? (uint64_t)x < (uint64_t)acc : x < acc;
+		if (v->op == GYRE_PROD)
+			acc = data_wrap(v->type, (uint64_t)acc * (uint64_t)x);
+		else if (v->op == GYRE_SUM || v->op == GYRE_AVG)
+			acc = data_wrap(v->type, (uint64_t)acc + (uint64_t)x);
+		else if (v->op == GYRE_MIN ? less : !less)
+			acc = x;
+	}
+	return v->op == GYRE_AVG ? acc / v->nranks : acc;
+}
+
+static uint64_t data_result(const struct suite_values *v, size_t i)
+{
+	return suite_is_float(v->type) ? data_float_bits(v->type, data_reduce_float(v, i))
+				       : (uint64_t)data_reduce_int(v, i);
+}
+
+/* Element k of buf, little-endian. */
+static uint64_t data_get(const char *buf, size_t k, size_t esize)
+{
+	uint64_t bits = 0;
+
+	memcpy(&bits, buf + k * esize, esize);
+	return bits;
+}
+
+static bool data_equal(enum gyre_type type, uint64_t is, uint64_t wanted, size_t esize)
+{
+	const uint64_t mask = esize == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * esize) - 1;
+
+	return is == (wanted & mask) || (data_is_nan(type, is) && data_is_nan(type, wanted & mask));
+}
+
+void suite_fill(const struct suite_values *v, int rank, void *buf, size_t first, size_t n)
+{
+	const size_t esize = gyre_type_size(v->type);
+	size_t k;
+
+	for (k = 0; k < n; k++) {
+		const uint64_t bits = data_input(v, rank, first + k);
+
+		memcpy((char *)buf + k * esize, &bits, esize);
+	}
+}
+
+size_t suite_differs(const struct suite_values *v, int rank, const void *buf, size_t first,
+		     size_t n)
+{
+	const size_t esize = gyre_type_size(v->type);
+	size_t k;
+
+	for (k = 0; k < n; k++) {
+		if (!data_equal(v->type, data_get(buf, k, esize), data_input(v, rank, first + k),
+				esize))
+			break;
+	}
+	return k;
+}
+
+size_t suite_wrong(const struct suite_values *v, const void *buf, size_t first, size_t n)
+{
+	const size_t esize = gyre_type_size(v->type);
+	size_t k;
+
+	for (k = 0; k < n; k++) {
+		if (!data_equal(v->type, data_get(buf, k, esize), data_result(v, first + k), esize))
+			break;
+	}
+	return k;
+}
+
+/* ---- buffers ---- */
+
+int suite_buf_alloc(struct suite_env *env, struct suite_rng *own, struct suite_buf *b, size_t size,
+		    size_t esize, bool mem)
+{
+	const size_t off = SUITE_GUARD + suite_below(own, 32) * esize;
+	int err;
+
+	b->mem = mem;
+	b->size = size;
+	b->base_size = off + size + SUITE_GUARD;
+	if (mem) {
+		err = gyre_mem_alloc(env->ctx, b->base_size, &b->base);
+		if (err)
+			return suite_fail(env, "gyre_mem_alloc of %zu bytes: %s", b->base_size,
+					  gyre_strerror(err));
+	} else {
+		b->base = malloc(b->base_size);
+		if (!b->base)
+			return suite_fail(env, "no memory for a buffer of %zu bytes", b->base_size);
+	}
+	b->ptr = (char *)b->base + off;
+	memset(b->base, GUARD_BYTE, b->base_size);
+	return 0;
+}
+
+int suite_buf_check(struct suite_env *env, const struct suite_buf *b, const char *what)
+{
+	const unsigned char *p = b->base;
+	const size_t from = (size_t)(b->ptr - (char *)b->base);
+	size_t i;
+
+	for (i = 0; i < b->base_size; i++) {
+		if (i == from)
+			i += b->size;		/* the buffer itself */
+		if (p[i] != GUARD_BYTE)
+			return suite_fail(env, "%s: byte %ld of %zu was written", what,
+					  (long)i - (long)from, b->size);
+	}
+	return 0;
+}
+
+void suite_buf_free(struct suite_env *env, struct suite_buf *b)
+{
+	if (!b->mem)
+		free(b->base);
+	else if (b->base)
+		gyre_mem_free(env->ctx, b->base);
+	b->base = NULL;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_suite_sim.c - the property suite (tests/multi/suite.h) in the simulator: every type,
+ * operator, algorithm and number of ranks at small counts, then random rounds until the time is
+ * over.
+ *
+ *	test_suite_sim [--seed S] [--rounds N] [--seconds N] [--ranks N] [--cases N] [--product]
+ *		       [--verbose]
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/alloc.h"
+#include "lib/config.h"
+#include "lib/log.h"
+#include "lib/registry.h"
+#include "tests/multi/suite.h"
+#include "transports/sim/sim.h"
+
+#define MAX_RANKS 64
+#define DOING 200
+
+static bool verbose;
+
+struct round {
+	uint64_t seed;
+	int nranks;
+	unsigned cases;
+	int coll;			/* >= 0: the product for this collective and algorithm */
+	const char *algorithm;
+	struct gy_config cfg;
+	bool manual;
+	size_t max_bytes;
+	_Atomic uint32_t arrivals;
+	char doing[MAX_RANKS][DOING];
+};
+
+static void round_set(void *arg, const char *name, const char *value)
+{
+	struct round *r = arg;
+
+	if (gy_config_set(&r->cfg, name, value, GY_CONFIG_FILE, "suite"))
+		abort();
+	r->manual |= !strcmp(name, "progress") && !strcmp(value, "manual");
+}
+
+static void rank_pass(void *arg, unsigned how)
+{
+	struct gy_sim_rank *rank = arg;
+
+	gy_sim_sleep(rank, how ? gy_sim_random(rank) % (how * 1000ull) : 2000);
+}
+
+/* Every type and operator at a few counts, around the eager limit too. */
+static int rank_product(struct suite_env *env, const struct round *r)
+{
+	static const size_t counts[] = { 0, 1, 5, 64, 131 };
+	unsigned type, op, i;
+
+	for (type = 0; type < GYRE_NTYPES; type++) {
+		for (op = 0; op < GYRE_NOPS; op++) {
+			for (i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+				if (suite_collective(env, r->seed + type * 100 + op * 10 + i,
+						     r->coll, (enum gyre_type)type,
+						     (enum gyre_op)op, counts[i]))
+					return -1;
+			}
+		}
+	}
+	return 0;
+}
+
+static int rank_main(struct gy_sim_rank *rank, void *arg)
+{
+	struct round *r = arg;
+	struct suite_env env = {
+		.rank = gy_sim_rank_id(rank), .nranks = r->nranks, .max_bytes = r->max_bytes,
+		.manual = r->manual, .pass = rank_pass, .arg = rank, .arrivals = &r->arrivals,
+		.doing_size = DOING,
+	};
+	unsigned i = 0;
+	int err;
+
+	env.doing = r->doing[env.rank];
+	snprintf(env.doing, DOING, "making a context");
+	err = gy_sim_context(rank, &r->cfg, &env.ctx);
+	if (err) {
+		printf("rank %d: context: %s\n", env.rank, gyre_strerror(err));
+		return err;
+	}
+	if (r->coll >= 0)
+		err = rank_product(&env, r);
+	for (; i < r->cases && !err; i++)
+		err = suite_case(&env, suite_case_seed(r->seed, i));
+	if (err) {
+		printf("rank %d: case %u: %s: %s\n", env.rank, i - 1, env.doing, env.why);
+		return -EBADMSG;
+	}
+	snprintf(env.doing, DOING, "leaving");
+	gyre_context_destroy(env.ctx);
+	snprintf(env.doing, DOING, "over");
+	return 0;
+}
+
+static int round_run(struct round *r, const char *how)
+{
+	struct gy_sim_stats stats;
+	struct gy_sim_attr attr;
+	int err, i;
+
+	gy_sim_attr_init(&attr, r->nranks, r->seed);
+	attr.random_links = r->seed % 8 > 2;
+	if (r->seed % 8 == 1)
+		attr.link.caps = GY_SIM_BULK;		/* as over TCP */
+	else if (r->seed % 8 == 2)
+		attr.link.caps = GY_SIM_LEND | GY_SIM_MAP;	/* as over shm without CMA */
+	attr.ranks_per_node = r->seed % 5 == 0 ? 1 + (int)(r->seed / 5 % (uint64_t)r->nranks) : 0;
+	attr.deadline_ns = 300ull * 1000 * 1000 * 1000;
+	attr.max_events = 50 * 1000 * 1000;
+	attr.stats = &stats;
+	atomic_store(&r->arrivals, 0);
+	err = gy_sim_run(&attr, rank_main, r);
+	if (verbose)
+		printf("%s: %d ranks, %.3f ms virtual, %llu events, hash %016llx\n", how, r->nranks,
+		       (double)stats.now_ns * 1e-6, (unsigned long long)stats.events,
+		       (unsigned long long)stats.hash);
+	if (!err)
+		return 0;
+	printf("FAILED: %s; settings: algorithm=%s grain=%zu eager=%zu pool=%zu progress=%d\n",
+	       gyre_strerror(err), r->cfg.algorithm, r->cfg.grain_bytes, r->cfg.eager_bytes,
+	       r->cfg.pool_bytes, r->cfg.progress);
+	for (i = 0; i < r->nranks; i++)
+		printf("  rank %d: %s\n", i, r->doing[i]);
+	printf("again: test_suite_sim %s\n", how);
+	return 1;
+}
+
+static int random_round(uint64_t seed, int nranks, unsigned cases)
+{
+	static const size_t bytes[] = { 16 << 10, 16 << 10, 128 << 10, 1 << 20 };
+	struct round r = { .seed = seed, .coll = -1, .cases = cases };
+	char how[100];
+
+	r.nranks = nranks ? nranks : 1 + (int)(seed % 97 % 9);
+	r.max_bytes = bytes[seed / 8 % 4];
+	gy_config_init(&r.cfg);
+	r.cfg.stall_timeout_ms = 500;	/* virtual: nothing takes that long */
+	suite_settings(seed, r.nranks, round_set, &r);
+	snprintf(how, sizeof(how), "--seed %llu --rounds 1 --ranks %d --cases %u",
+		 (unsigned long long)seed, r.nranks, cases);
+	return round_run(&r, how);
+}
+
+static int product_round(int coll, const char *algorithm, int nranks)
+{
+	struct round r = { .seed = 1 + (uint64_t)nranks,
+			   .coll = coll,
+			   .nranks = nranks,
+			   .max_bytes = 4096 };
+	char text[64];
+
+	gy_config_init(&r.cfg);
+	r.cfg.stall_timeout_ms = 500;
+	snprintf(text, sizeof(text), "%s=%s", suite_coll_name(coll), algorithm);
+	round_set(&r, "algorithm", text);
+	round_set(&r, "eager_bytes", "512");
+	return round_run(&r, "--product");
+}
+
+/* The suite's table of algorithms is the library's. */
+static int product_check_names(void)
+{
+	unsigned i, k;
+
+	for (i = 0; gy_algos[i]; i++) {
+		const int coll = (int)gy_algos[i]->coll;
+
+		for (k = 0; suite_algorithm(coll, k); k++) {
+			if (!strcmp(suite_algorithm(coll, k), gy_algos[i]->name))
+				break;
+		}
+		if (!suite_algorithm(coll, k)) {
+			printf("suite.c does not know algorithm %s of %s\n", gy_algos[i]->name,
+			       suite_coll_name(coll));
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int product(int max_ranks)
+{
+	int coll, nranks, failed = product_check_names();
+	unsigned i;
+
+	for (coll = 0; coll < SUITE_NCOLLS && !failed; coll++) {
+		for (i = 0; suite_algorithm(coll, i) && !failed; i++) {
+			for (nranks = 1; nranks <= max_ranks && !failed; nranks++)
+				failed = product_round(coll, suite_algorithm(coll, i), nranks);
+		}
+	}
+	return failed;
+}
+
+static double seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "seed", 1, NULL, 's' },    { "rounds", 1, NULL, 'n' },
+		{ "seconds", 1, NULL, 't' }, { "ranks", 1, NULL, 'r' },
+		{ "cases", 1, NULL, 'c' },   { "product", 0, NULL, 'p' },
+		{ "verbose", 0, NULL, 'v' }, { NULL, 0, NULL, 0 },
+	};
+	const char *is_long = getenv("GY_TEST_LONG");
+	double time = is_long && *is_long == '1' ? 150 : 20, start = seconds();
+	uint64_t seed = 1, rounds = UINT64_MAX, i;
+	bool products = argc == 1, random = true;
+	unsigned cases = 6;
+	int opt, nranks = 0, failed = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else if (opt == 'n')
+			rounds = strtoull(optarg, NULL, 0);
+		else if (opt == 't')
+			time = atof(optarg);
+		else if (opt == 'r')
+			nranks = atoi(optarg);
+		else if (opt == 'c')
+			cases = (unsigned)atoi(optarg);
+		else if (opt == 'p')
+			products = !(random = false);
+		else if (opt == 'v')
+			verbose = true;
+		else
+			return 2;
+	}
+	if (products)
+		failed = product(9);
+	for (i = 0;
+	     random && i < rounds && !failed && (rounds != UINT64_MAX || seconds() - start < time);
+	     i++)
+		failed = random_round(seed + i, nranks, cases);
+	if (!failed && gy_alloc_live()) {
+		printf("FAILED: %ld blocks are left\n", gy_alloc_live());
+		failed = 1;
+	}
+	printf("%s: %llu random rounds from seed %llu\n", failed ? "FAILED" : "passed",
+	       (unsigned long long)(random ? i : 0), (unsigned long long)seed);
+	return failed;
+}
