@@ -236,12 +236,11 @@ static void test_close_in_upcall(void **state)
 /* Whatever stands in the ring: messages of a legal length, or the end of the endpoint. */
 static void any_message(struct fake *f, const struct gy_hdr *hdr, const void *body)
 {
-	static volatile uint8_t sink;
-	uint32_t i;
+	uint8_t copy[GY_BODY_MAX];
 
 	assert_in_range(hdr->len, 0, GY_BODY_MAX);
-	for (i = 0; i < hdr->len; i++)
-		sink ^= ((const uint8_t *)body)[i];
+	memcpy(copy, body, hdr->len);
+	f->seed += hdr->len ? copy[hdr->len - 1] : 0; /* so that it is read */
 }
 
 static void hostile_write(struct fake *a, uint64_t *seed)

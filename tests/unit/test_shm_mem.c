@@ -254,8 +254,8 @@ static void test_freed(void **state)
 		fake_pump(&b);
 		assert_int_equal(q[i][0] + q[i][len - 1], 0);
 		assert_int_equal(map(&b, &r, 0, 1, &again), -EPROTO);
-		if (i >= SHM_STALE - 1)
-			assert_int_equal(q[i - SHM_STALE + 1][0], 0);
+		if (i + 1 >= SHM_STALE)
+			assert_int_equal(q[i + 1 - SHM_STALE][0], 0);
 	}
 	assert_int_equal(fake_count_maps(), maps);
 	assert_int_equal(a.down + b.down, 0);
