@@ -74,7 +74,7 @@ static void poll_silence(struct gy_poll *p)
 int gy_poll_dispatch(struct gy_poll *p)
 {
 	struct gy_poll_fd *pfd;
-	int n, i;
+	int n, i, called = 0;
 
 	n = epoll_wait(p->epfd, p->ready, GY_ARRAY_SIZE(p->ready), 0);
 	if (n <= 0)
@@ -82,11 +82,13 @@ int gy_poll_dispatch(struct gy_poll *p)
 	p->nready = n;
 	for (i = 0; i < n; i++) {
 		pfd = p->ready[i].data.ptr;
-		if (pfd)
-			pfd->ready(pfd, p->ready[i].events);
+		if (!pfd)
+			continue;
+		pfd->ready(pfd, p->ready[i].events);
+		called++;
 	}
 	p->nready = 0;
-	return n;
+	return called;		/* a doorbell that rings is no work; it is the sleeper's to silence */
 }
 
 void gy_poll_sleep(struct gy_poll *p, int timeout_ms)
