@@ -307,6 +307,8 @@ static void context_free(struct gyre_context *ctx, bool drain)
 	if (e->ctx) {
 		gy_engine_enter(e);
 		e->leaving = true;
+		if (!drain)
+			gy_peers_abandon(e);
 		gy_list_for_each(pos, &e->comms) {
 			struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 

@@ -83,6 +83,24 @@ int gy_peer_connect(struct gy_peer *peer)
 	return err;
 }
 
+static void peer_is_gone(struct gyre_comm *comm, const struct gy_peer *peer)
+{
+	gy_comm_fail(comm, -ECONNRESET, "rank %d has left (gyre_context_destroy), and is needed",
+		     gy_comm_rank_of(comm, peer->rank));
+}
+
+int gy_peer_need(struct gy_peer *peer, struct gyre_comm *comm)
+{
+	const int err = gy_peer_connect(peer);
+
+	if (err && peer->left)
+		peer_is_gone(comm, peer);
+	else if (err)
+		gy_comm_fail(comm, err, "rank %d is lost: %s", gy_comm_rank_of(comm, peer->rank),
+			     gyre_strerror(err));
+	return err;
+}
+
 struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
 {
 	struct gy_peer *peer = gy_peer_get(ctx, rank);
@@ -154,13 +172,8 @@ static void peer_left_comms(struct gy_peer *peer)
 {
 	struct gy_stream *s;
 
-	while ((s = peer_needed_by(peer))) {
-		struct gyre_comm *comm = s->run->comm;
-
-		gy_comm_fail(comm, -ECONNRESET,
-			     "rank %d has left (gyre_context_destroy), and is needed",
-			     gy_comm_rank_of(comm, peer->rank));
-	}
+	while ((s = peer_needed_by(peer)))
+		peer_is_gone(s->run->comm, peer);
 }
 
 void gy_ep_down(struct gy_ep *ep, int err, const char *why)
@@ -246,6 +259,15 @@ static bool peers_still_needed(struct gy_engine *e)
 		needed |= !peer->acked;
 	}
 	return needed;
+}
+
+void gy_peers_abandon(struct gy_engine *e)
+{
+	int i;
+
+	for (i = 0; i < e->ctx->nranks; i++)
+		if (e->peers[i])
+			e->peers[i]->state = GY_PEER_LOST;
 }
 
 void gy_peers_close(struct gy_engine *e, bool drain)

@@ -9,8 +9,10 @@
 #include <stdint.h>
 #include "lib/list.h"
 
-struct gyre_context;
+struct gy_engine;
 struct gy_ep;
+struct gyre_comm;
+struct gyre_context;
 
 enum gy_peer_state {
 	GY_PEER_IDLE,		/* no connection asked for */
@@ -43,4 +45,10 @@ int gy_peer_transport(const struct gyre_context *ctx, int rank);
 
 /* Starts to connect, when IDLE.  0, or the peer's error. */
 int gy_peer_connect(struct gy_peer *peer);
+
+/* As connect, for an operation of comm: an error has failed comm, and named the rank. */
+int gy_peer_need(struct gy_peer *peer, struct gyre_comm *comm);
+
+/* Nothing more is said to any peer. */
+void gy_peers_abandon(struct gy_engine *e);
 #endif

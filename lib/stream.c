@@ -181,7 +181,7 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 			return err;
 	}
 	/* Who has sent all that we need may have left since. */
-	return gy_stream_has_all(s) ? 0 : gy_peer_connect(peer);
+	return gy_stream_has_all(s) ? 0 : gy_peer_need(peer, run->comm);
 }
 
 static void stream_put_slot(struct gy_engine *e, struct gy_stream *s, unsigned i)
@@ -555,6 +555,14 @@ static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
 	return NULL;
 }
 
+/* Who lent it has died, most likely; its connection will say so. */
+static gy_cold int stream_unreadable(const struct gy_stream *s, int err)
+{
+	gy_comm_fail(s->run->comm, err, "rank %d is lost: its memory cannot be read: %s",
+		     gy_comm_rank_of(s->run->comm, s->peer->rank), gyre_strerror(err));
+	return err;
+}
+
 int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig)
 {
 	const size_t es = s->run->es;
@@ -586,8 +594,10 @@ int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n)
 {
 	struct gy_lent *l = stream_lent_at(s, elem);
 	const size_t es = s->run->es;
+	const int err = s->peer->ep->ops->pull(s->peer->ep, &l->remote, (elem - l->off) * es, dst,
+					       n * es);
 
-	return s->peer->ep->ops->pull(s->peer->ep, &l->remote, (elem - l->off) * es, dst, n * es);
+	return gy_unlikely(err) ? stream_unreadable(s, err) : 0;
 }
 
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto)
