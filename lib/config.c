@@ -80,9 +80,7 @@ static const struct gy_config_entry config_table[] = {
 		    "works) instead of through slots that stay in cache", 0),
 	CONFIG_BOOL(mapped, "1", "ranks on the node map each other's gyre_mem_alloc memory", 0),
 	CONFIG_STRING(algorithm, "",
-		      "override, such as allreduce=ring,broadcast=tree", GY_CONFIG_WIRE),
-	CONFIG_BOOL(reproducible, "0", "same bits whatever the algorithm, grain and timing",
-		    GY_CONFIG_WIRE),
+		      "override, such as allreduce=ring,broadcast=chain", GY_CONFIG_WIRE),
 	CONFIG_ENUM(log, "warn", config_levels, "messages up to this level go to stderr", 0),
 };
 

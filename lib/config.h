@@ -57,7 +57,6 @@ struct gy_config {
 	int cma;		/* enum gy_config_auto */
 	bool mapped;
 	char algorithm[512];
-	bool reproducible;
 	int log;		/* enum gy_log_level */
 	/* enum gy_config_source, by position in the table */
 	unsigned char source[GY_CONFIG_MAX_SETTINGS];

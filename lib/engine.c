@@ -297,7 +297,7 @@ int gy_engine_poll_fds(struct gy_engine *e)
 /* ---- waiting ---- */
 
 /* Asleep with runnable work is what must never be; arm asks the transports. */
-static bool engine_has_work(const struct gy_engine *e)
+static __attribute__((unused)) bool engine_has_work(const struct gy_engine *e)
 {
 	const struct gy_list *pos;
 

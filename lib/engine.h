@@ -118,6 +118,7 @@ struct gy_stream {
 	/* in: elements [0, avail) can be consumed; by grant, grains beyond it are in mask */
 	uint64_t avail, told;		/* told: RELEASE or GRANT said so far */
 	uint64_t mask;
+	uint64_t placed;		/* by grant: as mask: grains whose place a transport knows */
 	uint64_t granted;		/* by grant: elements that have a place */
 	struct gy_parked *eager;
 	struct gy_slot
@@ -334,8 +335,8 @@ void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t ele
 		uint64_t *contig);
 uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elements */
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
-int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
-		   unsigned nin, size_t n, bool final);
+void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		    unsigned nin, size_t n, bool final);
 /* Whether other ranks' moves may wait for this one: it is in the window that the plan asks for. */
 static inline bool gy_run_needs(const struct gy_run *run, const struct gy_op *op)
 {

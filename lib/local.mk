@@ -41,6 +41,7 @@ libgy_la_SOURCES += \
 	%D%/describe.c \
 	%D%/engine.c \
 	%D%/engine.h \
+	%D%/fpenv.h \
 	%D%/late.c \
 	%D%/mem.c \
 	%D%/p2p.c \

@@ -14,6 +14,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/fpenv.h"
 #include "lib/peer.h"
 
 #define RUN_BUDGET 4	/* grains computed in one pump, before transports are looked at again */
@@ -185,28 +186,40 @@ static void run_update_ok(const struct gy_run *run, struct gy_op *op)
 
 /* ---- computing ---- */
 
-int gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
-		   unsigned nin, size_t n, bool final)
+static void run_fold(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		     unsigned nin, size_t n, bool final)
 {
 	const void *part[GY_MAX_INPUTS];
 	unsigned i, k;
 
-	if (nin == 1) {
-		if (dst != in[0])
-			gy_kernel_copy(dst, in[0], n * run->es);
-	} else {
-		k = nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS;
+	k = nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS;
+	if (nin > 1)
 		run->reduce(dst, in, k, n);
-		for (i = k; i < nin; i += k - 1) {
-			k = nin - i < GY_MAX_INPUTS - 1 ? nin - i + 1 : GY_MAX_INPUTS;
-			part[0] = dst;
-			memcpy(part + 1, in + i, (k - 1) * sizeof(*part));
-			run->reduce(dst, part, k, n);
-		}
+	else if (dst != in[0])
+		gy_kernel_copy(dst, in[0], n * run->es);
+	for (i = k; i < nin; i += k - 1) {
+		k = nin - i < GY_MAX_INPUTS - 1 ? nin - i + 1 : GY_MAX_INPUTS;
+		part[0] = dst;
+		memcpy(part + 1, in + i, (k - 1) * sizeof(*part));
+		run->reduce(dst, part, k, n);
 	}
 	if (final && run->divide)
 		gy_kernel_divide(e->kernels, run->type, dst, dst, n, run->divide);
-	return 0;
+}
+
+void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		    unsigned nin, size_t n, bool final)
+{
+	fenv_t caller;
+
+	if (gy_likely(gy_fpenv_is_default())) {
+		run_fold(e, run, dst, in, nin, n, final);
+		return;
+	}
+	fegetenv(&caller);
+	fesetenv(FE_DFL_ENV);
+	run_fold(e, run, dst, in, nin, n, final);
+	fesetenv(&caller);
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/fpenv.h"
 #include "lib/peer.h"
 
 #define LOOK_AROUND 64	/* polls of the awaited peer between looks at everything else */
@@ -248,7 +249,8 @@ static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 	uint8_t copy[GY_BODY_MAX];
 	unsigned idle = 0;
 
-	memcpy(copy, body, step->len);
+	if (step->len)
+		memcpy(copy, body, step->len);
 	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, copy) == -EAGAIN)
 		if (!gy_engine_progress(e))
 			gy_engine_wait_step(e, &idle);
@@ -273,7 +275,7 @@ static void straight_reduce(struct gy_engine *e, struct gy_run *run, const struc
 
 	for (i = 0; i < step->nin; i++)
 		ptr[i] = in[i].space == LINE_STREAM ? got[i] : (char *)run->mem[in[i].space] + in[i].off;
-	if (gy_likely(step->nin > 1 && !(step->final && run->divide)))
+	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default()))
 		run->reduce(dst, ptr, step->nin, step->n);
 	else
 		gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);

@@ -21,6 +21,7 @@ unit_tests = \
 	%D%/unit/test_bench \
 	%D%/unit/test_boot \
 	%D%/unit/test_config \
+	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
 	%D%/unit/test_plan \
 	%D%/unit/test_planners \
@@ -30,6 +31,7 @@ unit_tests = \
 	%D%/unit/test_sim \
 	%D%/unit/test_tcp \
 	%D%/unit/test_wire \
+	%D%/unit/test_wire_fuzz \
 	%D%/fuzz/fuzz_hello
 
 # Checks that need no program; those of layout and by cppcheck and shellcheck are in quickstart.
@@ -51,7 +53,7 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
-LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_tcp %D%/unit/test_wire
+LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
@@ -124,6 +126,14 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_tcp.c
+# Between the simulated transport and the engine.
+%C%_unit_test_wire_fuzz_SOURCES = \
+	%D%/unit/test_wire_fuzz.c \
+	%D%/unit/wire_fuzz.c \
+	%D%/unit/wire_fuzz.h
+%C%_unit_test_wire_fuzz_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=gy_deliver,--wrap=gy_place,--wrap=gy_log \
+	-Wl,--wrap=sim_ep_lend,--wrap=sim_ep_map,--wrap=sim_ep_pull
 %C%_fuzz_fuzz_hello_SOURCES = \
 	%D%/fuzz/fuzz_hello.c \
 	%D%/unit/net_fake.c \

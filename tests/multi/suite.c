@@ -183,13 +183,11 @@ void suite_settings(uint64_t seed, int nranks, suite_set_fn *set, void *arg)
 	if (suite_one_in(&rng, 3))
 		settings_number(set, arg, "tcp_streams", 1 + suite_below(&rng, 4));
 	if (suite_one_in(&rng, 3))
-		set(arg, "cma", "off");
+		set(arg, "cma", "auto");
 	if (suite_one_in(&rng, 4))
 		set(arg, "mapped", "0");
 	if (suite_one_in(&rng, 4))
 		set(arg, "progress", "manual");
-	if (suite_one_in(&rng, 8))
-		set(arg, "reproducible", "1");
 }
 
 /* ---- cases ---- */
