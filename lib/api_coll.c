@@ -171,6 +171,8 @@ int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 		return err;
 	if (gy_unlikely(comm->size == 1)) {
 		coll_alone(req);
+		req->bound.comm = NULL;		/* what it was before is not this call's */
+		req->line = false;
 		req->active = true;
 		gy_request_done(e, req, 0);
 		return 0;

@@ -108,11 +108,16 @@ void gy_comm_free(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
 	struct gy_cached_plan *c;
+	struct gy_list *pos;
 
 	gy_list_del(&comm->link);
-	if (comm->last) {
-		comm->last->bound.comm = NULL;
+	if (comm->last)
 		gy_request_put(e, comm->last);
+	gy_list_for_each(pos, &e->requests) {	/* the next communicator may lie where this one was */
+		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);
+
+		if (req->bound.comm == comm)
+			req->bound.comm = NULL;
 	}
 	comm_drop_unmatched(comm);
 	while ((c = comm->plans)) {
