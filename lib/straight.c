@@ -250,7 +250,6 @@ static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 	unsigned idle = 0;
 
 	if (step->len)
-		if (step->len)
 		memcpy(copy, body, step->len);
 	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, copy) == -EAGAIN)
 		if (!gy_engine_progress(e))
