@@ -221,6 +221,10 @@ void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct g
 
 	if (source < 0)
 		return;
+	if ((int32_t)(hdr->seq - comm->received[source]) < 0) {
+		gy_peer_expel(peer, "it sent a message twice");
+		return;
+	}
 	p = gy_park(e, peer, hdr, body);
 	if (!p) {
 		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d", source);

@@ -194,6 +194,14 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 		peer_lost_comms(peer, err, why);
 }
 
+/* Told first: it may be waiting for us, and once lost it hears nothing more from us. */
+gy_cold void gy_peer_expel(struct gy_peer *peer, const char *why)
+{
+	if (!peer->ctx->engine.leaving)
+		peer_lost_comms(peer, -EPROTO, why);
+	gy_ep_down(peer->ep, -EPROTO, why);
+}
+
 /* ---- leaving ---- */
 
 static void peer_say(struct gy_engine *e, struct gy_peer *peer, enum gy_msg_kind kind, bool *said)

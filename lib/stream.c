@@ -25,6 +25,7 @@
 #include "lib/peer.h"
 
 #define ALLOWANCE (32 * 1024)	/* eager bytes that a peer parks for us at most */
+#define PARK_MAX (64 * 1024 * 1024)	/* memory for parked messages of a peer: honest ones need far less */
 #define GRAINS_OUT 4		/* grains of one stream that a transport holds at a time */
 
 /* ---- parking ---- */
@@ -48,6 +49,7 @@ struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struc
 	p->peer = peer;
 	p->hdr = *hdr;
 	memcpy(p->body, body, hdr->len);
+	peer->parked_bytes += sizeof(*p) + park_sizes[c];
 	return p;
 }
 
@@ -76,6 +78,7 @@ void gy_unpark(struct gy_engine *e, struct gy_parked *p)
 {
 	struct gy_peer *peer = p->peer;
 
+	peer->parked_bytes -= sizeof(*p) + park_sizes[p->size_class];
 	p->link.next = (struct gy_list *)e->free_parked[p->size_class];
 	e->free_parked[p->size_class] = p;
 	if (p->hdr.kind == GY_MSG_EAGER)
@@ -582,10 +585,11 @@ int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_
 
 		*contig = l->len - skip;
 		err = s->peer->ep->ops->map(s->peer->ep, &l->remote, skip * es, *contig * es, ptr);
-		if (err == -EOPNOTSUPP)
+		if (err && err != -EOPNOTSUPP)
+			return stream_unreadable(s, err);
+		/* Kernels need their elements aligned: a buffer of the peer's may not be. */
+		if (err || (uintptr_t)*ptr % es)
 			*ptr = NULL;
-		else if (err)
-			return err;
 	}
 	return 0;
 }
@@ -689,7 +693,7 @@ static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy
 	s->run->moved_ns = e->now_ns;
 	switch (hdr->kind) {
 	case GY_MSG_EAGER:
-		if (hdr->len != s->len * s->run->es || s->got) {
+		if (hdr->len != s->len * s->run->es || s->mode != GY_BY_OPEN) {
 			err = -EPROTO;
 			break;
 		}
@@ -742,10 +746,9 @@ static struct gy_stream *stream_find(const struct gy_peer *peer, const struct gy
 	return NULL;
 }
 
-static gy_cold void stream_bad_message(struct gy_engine *e, struct gy_ep *ep,
-				       const struct gy_hdr *hdr)
+static gy_cold void stream_bad_message(struct gy_peer *peer)
 {
-	gy_ep_down(ep, -EPROTO, "sent a message that does not fit its streams");
+	gy_peer_expel(peer, "it sent a message that does not fit its streams");
 }
 
 static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
@@ -789,16 +792,24 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 	struct gy_parked *p;
 	int err;
 
+	if (gy_unlikely(!hdr->kind || hdr->kind > GY_MSG_RELEASE)) {
+		stream_bad_message(peer);
+		return;
+	}
 	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr))
 		return;
 	s = stream_find(peer, hdr);
 	if (s) {
 		err = stream_take(e, s, hdr, body, NULL);
 		if (err == -EPROTO)
-			stream_bad_message(e, ep, hdr);
+			stream_bad_message(peer);
 		else if (err)
 			gy_comm_fail(comm, err, "no memory for a message of rank %d",
 				     gy_comm_rank_of(comm, peer->rank));
+		return;
+	}
+	if (gy_unlikely(peer->parked_bytes > PARK_MAX)) {
+		gy_peer_expel(peer, "it sent too many messages that belong to no call");
 		return;
 	}
 	if (comm && hdr->coll == GY_P2P && !hdr->off &&
@@ -852,7 +863,7 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 {
 	struct gy_stream *s;
-	uint64_t n, contig;
+	uint64_t n, contig, bit;
 
 	*dstp = NULL;
 	if (hdr->kind != GY_MSG_GRAIN)
@@ -864,8 +875,10 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	    hdr->off % s->run->grain)
 		return -EPROTO;
 	n = stream_grain_end(s, hdr->off) - hdr->off;
-	if (hdr->len != n * s->run->es || s->mask >> (hdr->off - s->avail) / s->run->grain & 1)
+	bit = 1ull << (hdr->off - s->avail) / s->run->grain;
+	if (hdr->len != n * s->run->es || s->placed & bit)
 		return -EPROTO;
+	s->placed |= bit;
 	*dstp = s->direct ? gy_run_at(s->run, s->op->mem_out, hdr->off, &contig)
 			  : s->slot[hdr->off / s->run->grain % GY_STREAM_SLOTS]->mem;
 	return 0;
@@ -881,6 +894,7 @@ void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
 	s->mask |= 1ull << (hdr->off - s->avail) / s->run->grain;
 	while (s->mask & 1) {
 		s->mask >>= 1;
+		s->placed >>= 1;
 		s->avail = stream_grain_end(s, s->avail);
 	}
 	s->got = true;
