@@ -15,9 +15,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What a rank has allocated, in the caller's storage: for ranks that end early. */
+struct suite_heap {
+	struct suite_block *first;
+};
+
+void suite_heap_free(struct suite_heap *heap);
+
 struct suite_env {
 	int rank, nranks;
 	struct gyre_context *ctx;
+	struct suite_heap *heap;
 	size_t max_bytes;		/* of one buffer, about */
 	bool manual;			/* data move in calls only */
 	/*
@@ -41,7 +49,10 @@ struct suite_env {
 typedef void suite_set_fn(void *arg, const char *name, const char *value);
 void suite_settings(uint64_t seed, int nranks, suite_set_fn *set, void *arg);
 
-/* Runs one case on this rank.  0, or -1 and env->why; then the job is of no further use. */
+/*
+ * Runs one case on this rank.  0, or -1 and env->why; then the job is of no further use: destroy the
+ * context, then suite_heap_free.
+ */
 int suite_case(struct suite_env *env, uint64_t seed);
 
 /* One given collective, blocking; for products of everything.  coll: 0 .. SUITE_NCOLLS - 1. */

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/multi/suite_priv.h"
@@ -250,7 +249,7 @@ int suite_coll_agree(struct suite_env *env, struct suite_coll *c)
 		return 0;
 	for (i = 0; i < c->out.size; i++)
 		own = (own ^ (uint8_t)c->out.ptr[i]) * UINT64_C(0x100000001b3);
-	all = calloc((size_t)c->nranks, sizeof(*all));
+	all = suite_alloc(env, (size_t)c->nranks * sizeof(*all));
 	if (!all)
 		return suite_fail(env, "no memory");
 	err = gyre_allgather(&own, all, 1, GYRE_UINT64, c->comm);
@@ -260,7 +259,8 @@ int suite_coll_agree(struct suite_env *env, struct suite_coll *c)
 		if (all[r] != own)
 			err = suite_fail(env, "result differs from that of rank %d", r);
 	}
-	free(all);
+	if (!err)
+		suite_free(env, all);
 	return err ? -1 : 0;
 }
 

@@ -265,7 +265,53 @@ size_t suite_wrong(const struct suite_values *v, const void *buf, size_t first, 
 	return k;
 }
 
-/* ---- buffers ---- */
+/* ---- memory ---- */
+
+struct suite_block {
+	struct suite_block *prev, *next;
+	_Alignas(max_align_t) char data[];
+};
+
+void *suite_alloc(struct suite_env *env, size_t size)
+{
+	struct suite_block *b = malloc(sizeof(*b) + size), **first = &env->heap->first;
+
+	if (!b)
+		return NULL;
+	b->prev = NULL;
+	b->next = *first;
+	if (b->next)
+		b->next->prev = b;
+	*first = b;
+	return b->data;
+}
+
+void suite_free(struct suite_env *env, void *ptr)
+{
+	struct suite_block *b;
+
+	if (!ptr)
+		return;
+	b = (struct suite_block *)((char *)ptr - offsetof(struct suite_block, data));
+	if (b->prev)
+		b->prev->next = b->next;
+	else
+		env->heap->first = b->next;
+	if (b->next)
+		b->next->prev = b->prev;
+	free(b);
+}
+
+void suite_heap_free(struct suite_heap *heap)
+{
+	struct suite_block *b, *next;
+
+	for (b = heap->first; b; b = next) {
+		next = b->next;
+		free(b);
+	}
+	heap->first = NULL;
+}
 
 int suite_buf_alloc(struct suite_env *env, struct suite_rng *own, struct suite_buf *b, size_t size,
 		    size_t esize, bool mem)
@@ -282,7 +328,7 @@ int suite_buf_alloc(struct suite_env *env, struct suite_rng *own, struct suite_b
 			return suite_fail(env, "gyre_mem_alloc of %zu bytes: %s", b->base_size,
 					  gyre_strerror(err));
 	} else {
-		b->base = malloc(b->base_size);
+		b->base = suite_alloc(env, b->base_size);
 		if (!b->base)
 			return suite_fail(env, "no memory for a buffer of %zu bytes", b->base_size);
 	}
@@ -310,7 +356,7 @@ int suite_buf_check(struct suite_env *env, const struct suite_buf *b, const char
 void suite_buf_free(struct suite_env *env, struct suite_buf *b)
 {
 	if (!b->mem)
-		free(b->base);
+		suite_free(env, b->base);
 	else if (b->base)
 		gyre_mem_free(env->ctx, b->base);
 	b->base = NULL;

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/multi/suite_priv.h"
@@ -268,7 +267,7 @@ static int graph_run(struct suite_env *env, struct graph *g, struct part *p, str
 int suite_run_graph(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 {
 	struct suite_rng own = suite_own_rng(env, seed);
-	struct part *p = malloc(GRAPH_MAX * sizeof(*p));
+	struct part *p = suite_alloc(env, GRAPH_MAX * sizeof(*p));
 	struct graph g;
 	unsigned i;
 	int err;
@@ -288,7 +287,8 @@ int suite_run_graph(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 		suite_buf_free(env, &p[i].in);
 		suite_buf_free(env, &p[i].out);
 	}
-	free(p);
+	if (!err)
+		suite_free(env, p);
 	return err;
 }
 

@@ -49,6 +49,10 @@ size_t suite_differs(const struct suite_values *v, int rank, const void *buf, si
 		     size_t n);
 size_t suite_wrong(const struct suite_values *v, const void *buf, size_t first, size_t n);
 
+/* Memory that suite_heap_free knows; NULL: none.  suite_free(NULL) is fine. */
+void *suite_alloc(struct suite_env *env, size_t size);
+void suite_free(struct suite_env *env, void *ptr);
+
 /* A buffer with guard bytes on both sides, elements aligned but not more. */
 struct suite_buf {
 	void *base;

@@ -3,7 +3,6 @@
  * suite_split.c - communicators of parts, used together with the whole.
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "tests/multi/suite_priv.h"
 

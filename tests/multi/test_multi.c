@@ -167,9 +167,11 @@ static int seat_main(struct seat *seat, const char *root)
 		.doing = sh->doing[seat->rank],
 		.doing_size = DOING,
 	};
+	struct suite_heap heap = { .first = NULL };
 	unsigned i;
 	int err;
 
+	env.heap = &heap;
 	snprintf(env.doing, DOING, "making a context");
 	err = seat_context(seat, &env.ctx, root);
 	if (err) {
@@ -186,6 +188,7 @@ static int seat_main(struct seat *seat, const char *root)
 	}
 	snprintf(env.doing, DOING, "leaving");
 	gyre_context_destroy(env.ctx);
+	suite_heap_free(&heap);
 	snprintf(env.doing, DOING, "over");
 	return 0;
 }

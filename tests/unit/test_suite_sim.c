@@ -5,7 +5,7 @@
  * over.
  *
  *	test_suite_sim [--seed S] [--rounds N] [--seconds N] [--ranks N] [--cases N] [--product]
- *		       [--verbose]
+ *		       [--stall MS] [--verbose]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -26,6 +26,7 @@
 #define DOING 200
 
 static bool verbose;
+static int stall_ms = 2000;		/* virtual: nothing takes that long */
 
 struct round {
 	uint64_t seed;
@@ -37,6 +38,7 @@ struct round {
 	bool manual;
 	size_t max_bytes;
 	_Atomic uint32_t arrivals;
+	struct suite_heap heaps[MAX_RANKS];
 	char doing[MAX_RANKS][DOING];
 };
 
@@ -87,6 +89,7 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 	int err;
 
 	env.doing = r->doing[env.rank];
+	env.heap = &r->heaps[env.rank];
 	snprintf(env.doing, DOING, "making a context");
 	err = gy_sim_context(rank, &r->cfg, &env.ctx);
 	if (err) {
@@ -125,6 +128,8 @@ static int round_run(struct round *r, const char *how)
 	attr.stats = &stats;
 	atomic_store(&r->arrivals, 0);
 	err = gy_sim_run(&attr, rank_main, r);
+	for (i = 0; i < r->nranks; i++)
+		suite_heap_free(&r->heaps[i]);
 	if (verbose)
 		printf("%s: %d ranks, %.3f ms virtual, %llu events, hash %016llx\n", how, r->nranks,
 		       (double)stats.now_ns * 1e-6, (unsigned long long)stats.events,
@@ -149,8 +154,10 @@ static int random_round(uint64_t seed, int nranks, unsigned cases)
 	r.nranks = nranks ? nranks : 1 + (int)(seed % 97 % 9);
 	r.max_bytes = bytes[seed / 8 % 4];
 	gy_config_init(&r.cfg);
-	r.cfg.stall_timeout_ms = 500;	/* virtual: nothing takes that long */
+	r.cfg.stall_timeout_ms = stall_ms;
 	suite_settings(seed, r.nranks, round_set, &r);
+	if (r.cfg.grain_bytes && r.max_bytes > 256 * r.cfg.grain_bytes)
+		r.max_bytes = 256 * r.cfg.grain_bytes;
 	snprintf(how, sizeof(how), "--seed %llu --rounds 1 --ranks %d --cases %u",
 		 (unsigned long long)seed, r.nranks, cases);
 	return round_run(&r, how);
@@ -165,7 +172,7 @@ static int product_round(int coll, const char *algorithm, int nranks)
 	char text[64];
 
 	gy_config_init(&r.cfg);
-	r.cfg.stall_timeout_ms = 500;
+	r.cfg.stall_timeout_ms = stall_ms;
 	snprintf(text, sizeof(text), "%s=%s", suite_coll_name(coll), algorithm);
 	round_set(&r, "algorithm", text);
 	round_set(&r, "eager_bytes", "512");
@@ -221,7 +228,7 @@ int main(int argc, char **argv)
 		{ "seed", 1, NULL, 's' },    { "rounds", 1, NULL, 'n' },
 		{ "seconds", 1, NULL, 't' }, { "ranks", 1, NULL, 'r' },
 		{ "cases", 1, NULL, 'c' },   { "product", 0, NULL, 'p' },
-		{ "verbose", 0, NULL, 'v' }, { NULL, 0, NULL, 0 },
+		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' }, { NULL, 0, NULL, 0 },
 	};
 	const char *is_long = getenv("GY_TEST_LONG");
 	double time = is_long && *is_long == '1' ? 150 : 20, start = seconds();
@@ -244,6 +251,8 @@ int main(int argc, char **argv)
 			cases = (unsigned)atoi(optarg);
 		else if (opt == 'p')
 			products = !(random = false);
+		else if (opt == 'w')
+			stall_ms = atoi(optarg);
 		else if (opt == 'v')
 			verbose = true;
 		else
