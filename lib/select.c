@@ -35,8 +35,7 @@ static const struct table_row table[] = {
 	/* Near, each rank reads its peers' memory: fewest steps win until ranks are many. */
 	{ GY_ALLREDUCE, NEAR, 8, KIB(4), "flat", 16 },
 	{ GY_ALLREDUCE, NEAR, 64, KIB(4), "recursive_doubling", 16 },
-	{ GY_ALLREDUCE, NEAR, 64, MIB(4), "direct", 16 },
-	{ GY_ALLREDUCE, NEAR, 64, ANY_BYTES, "direct", 18 },
+	{ GY_ALLREDUCE, NEAR, 64, ANY_BYTES, "direct", 16 },
 	{ GY_ALLREDUCE, NEAR, ANY_RANKS, KIB(8), "recursive_doubling", 16 },
 	{ GY_ALLREDUCE, NEAR, ANY_RANKS, ANY_BYTES, "ring", 17 },
 	{ GY_ALLREDUCE, FAR, 2, KIB(4), "flat", 16 },

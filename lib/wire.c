@@ -100,6 +100,10 @@ static void wire_on_hello(struct wire_conn *c)
 	gy_hello_answer(&c->hello, w->ctx->job_key, err, &c->challenge);
 	if (gy_net_say(c->pfd.fd, &c->challenge, sizeof(c->challenge)) && !err)
 		err = -ECONNRESET;
+	if (err == -ECONNRESET) {	/* a rank that we dialled meanwhile: it has given up this one */
+		wire_conn_free(c);
+		return;
+	}
 	if (err) {
 		wire_reject(c, err == -EACCES ? "it belongs to another job"
 					      : "what it said is no hello of this version");

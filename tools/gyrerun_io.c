@@ -80,7 +80,8 @@ void gr_out_flush(struct gr_out *o)
 		}
 		done += (size_t)w;
 	}
-	memmove(o->buf, o->buf + done, o->len - done);
+	if (done)
+		memmove(o->buf, o->buf + done, o->len - done);
 	o->len -= done;
 }
 
