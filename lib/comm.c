@@ -95,7 +95,7 @@ static void comm_unpark_all(struct gy_engine *e, struct gy_list *list)
 		gy_unpark(e, gy_list_entry(pos, struct gy_parked, link));
 }
 
-static void comm_drop_unmatched(struct gyre_comm *comm)
+void gy_comm_drop_unmatched(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
 
@@ -119,7 +119,7 @@ void gy_comm_free(struct gyre_comm *comm)
 		if (req->bound.comm == comm)
 			req->bound.comm = NULL;
 	}
-	comm_drop_unmatched(comm);
+	gy_comm_drop_unmatched(comm);
 	while ((c = comm->plans)) {
 		comm->plans = c->next;
 		gy_plan_destroy(c->plan);
@@ -337,7 +337,7 @@ static void comm_drop_parked(struct gyre_comm *comm)
 			gy_unpark(e, p);
 		}
 	}
-	comm_drop_unmatched(comm);
+	gy_comm_drop_unmatched(comm);
 }
 
 static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)

@@ -54,6 +54,8 @@ struct gyre_comm {
 int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
 		   struct gyre_comm **commp);
 void gy_comm_free(struct gyre_comm *comm);
+/* Messages that no receive has taken: while their peers exist. */
+void gy_comm_drop_unmatched(struct gyre_comm *comm);
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
 

@@ -292,6 +292,8 @@ void gy_peers_close(struct gy_engine *e, bool drain)
 			idle = 0;
 		else
 			gy_engine_wait_step(e, &idle);
+	gy_list_for_each(pos, &e->comms)
+		gy_comm_drop_unmatched(gy_list_entry(pos, struct gyre_comm, link));
 	for (i = 0; i < e->ctx->nranks; i++) {
 		struct gy_peer *peer = e->peers[i];
 
