@@ -13,6 +13,7 @@ EXTRA_DIST += \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
 	%D%/multi/test_readme.sh \
+	%D%/multi/test_gyrerun.sh \
 	%D%/multi/train.sh \
 	%D%/run-test.sh
 
@@ -138,3 +139,8 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim
 	%D%/fuzz/fuzz_hello.c \
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h
+
+check_PROGRAMS += %D%/multi/gyrerun_rank
+TESTS += %D%/multi/test_gyrerun.sh
+%C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
+%C%_multi_gyrerun_rank_LDADD = libgyre.la
