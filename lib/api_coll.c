@@ -262,6 +262,7 @@ static int call_block(const struct call *c)
 {
 	struct gy_engine *e = &c->comm->ctx->engine;
 	struct gyre_request *req;
+	unsigned idle = 0;
 	int err;
 
 	gy_engine_enter(e);
@@ -282,9 +283,8 @@ static int call_block(const struct call *c)
 			gy_request_put(e, req);
 		if (gy_likely(err != -EAGAIN))
 			break;
-		gy_engine_progress(e);		/* a blocking call waits for its turn */
-		gy_engine_leave(e);
-		gy_engine_enter(e);
+		if (!gy_engine_progress(e))	/* a blocking call waits for its turn */
+			gy_engine_wait_step(e, &idle);
 	}
 	gy_engine_exit(e);
 	return err;

@@ -222,7 +222,11 @@ void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len)
 {
 	const char *coll = gy_coll_name(hdr->coll);
 
-	if (hdr->coll == GY_BARRIER)
+	if (hdr->coll == GY_P2P)
+		snprintf(buf, len, "message(count %llu, %s, tag %d)",
+			 (unsigned long long)hdr->count, gyre_type_name(hdr->type),
+			 (int)hdr->stream);
+	else if (hdr->coll == GY_BARRIER)
 		snprintf(buf, len, "barrier()");
 	else if (hdr->coll == GY_BROADCAST)
 		snprintf(buf, len, "broadcast(count %llu, %s, root %u)",

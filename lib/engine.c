@@ -28,7 +28,8 @@
 #define NAP_SHORT_NS (100 * 1000ull)
 #define SLEEP_NS (100 * 1000 * 1000ull)
 #define YIELDS 64		/* steps of a waiter that yield before it sleeps */
-#define PROBE_NS (200 * 1000 * 1000ull)
+/* Of the time between two looks, what counts at most: a rank that was stopped, or computed, has not waited. */
+#define UNDRIVEN_NS (3 * SLEEP_NS / 2)
 #define FD_EVERY 64		/* progress calls between looks at descriptors that carry no data */
 
 int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
@@ -55,7 +56,7 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 		e->ctx = NULL;
 		return -ENOMEM;
 	}
-	e->now_ns = ctx->sys->ops->now_ns(ctx->sys);
+	e->clock_ns = e->now_ns = ctx->sys->ops->now_ns(ctx->sys);
 	return 0;
 }
 
@@ -190,31 +191,13 @@ gy_cold void gy_engine_notify_slow(struct gy_engine *e)
 
 /* ---- time ---- */
 
-static void engine_check_late(struct gy_engine *e, struct gy_run *run)
-{
-	const struct gy_config *cfg = &e->ctx->cfg;
-	const uint64_t idle = e->now_ns - run->moved_ns;
-
-	if (idle > PROBE_NS && e->now_ns - run->probed_ns > PROBE_NS) {
-		run->probed_ns = e->now_ns;
-		gy_run_probe(e, run);
-	}
-	if (cfg->late_warn_ms > 0 && idle > cfg->late_warn_ms * 1000000ull &&
-	    run->warned_ns != run->moved_ns) {
-		run->warned_ns = run->moved_ns;
-		gy_run_report_late(e, run, idle);
-	}
-	if (cfg->stall_timeout_ms > 0 && idle > cfg->stall_timeout_ms * 1000000ull)
-		gy_run_stalled(e, run);
-}
-
 static gy_cold void engine_tick(struct gy_engine *e)
 {
 	struct gy_list *pos;
 
-	e->tick_ns = e->now_ns + TICK_NS;
+	e->tick_ns = e->clock_ns + TICK_NS;
 	if (e->ctx->wire)
-		gy_wire_tick(e->ctx->wire, e->now_ns);
+		gy_wire_tick(e->ctx->wire, e->clock_ns);
 	gy_peers_tick(e);
 	gy_list_for_each(pos, &e->comms) {	/* who could not be told yet */
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
@@ -228,7 +211,7 @@ static gy_cold void engine_tick(struct gy_engine *e)
 		struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
 		const unsigned n = gy_engine_nruns(e);
 
-		engine_check_late(e, run);
+		gy_run_check_late(e, run);
 		if (gy_engine_nruns(e) != n)
 			break;
 	}
@@ -277,6 +260,7 @@ int gy_engine_progress(struct gy_engine *e)
 int gy_engine_poll_fds(struct gy_engine *e)
 {
 	struct gyre_context *ctx = e->ctx;
+	uint64_t now;
 	int did = 0;
 
 	/*
@@ -287,8 +271,10 @@ int gy_engine_poll_fds(struct gy_engine *e)
 		e->fd_skipped = 0;
 		if (!ctx->sim)
 			did = gy_poll_dispatch(&ctx->poll);
-		e->now_ns = ctx->sys->ops->now_ns(ctx->sys);
-		if (gy_unlikely(e->now_ns >= e->tick_ns))
+		now = ctx->sys->ops->now_ns(ctx->sys);
+		e->now_ns += gy_min(now - e->clock_ns, UNDRIVEN_NS);
+		e->clock_ns = now;
+		if (gy_unlikely(now >= e->tick_ns))
 			engine_tick(e);
 	}
 	return did;

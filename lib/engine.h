@@ -153,7 +153,7 @@ struct gy_run {
 	struct gy_list link;		/* struct gy_engine.runs */
 	struct gy_list comm_link;	/* struct gyre_comm.runs */
 	struct gyre_comm *comm;
-	const struct gy_plan *plan;
+	const struct gy_plan *plan;	/* NULL: a receive that waits for its message */
 	struct gy_hdr hdr;		/* template: fingerprint, comm, seq, tag */
 	int peer;			/* point-to-point: world rank; else -1 */
 	void *mem[3];			/* by enum gy_space */
@@ -170,6 +170,7 @@ struct gy_run {
 	bool dirty;			/* something may be possible */
 	bool straight;			/* the straight-line executor has it */
 	struct gy_line *line;		/* its plan compiled for that; see straight.c */
+	struct gy_peer *waits_for;	/* straight: of which it last found nothing */
 	uint64_t moved_ns;		/* last progress, coarse clock */
 	uint64_t warned_ns, probed_ns;
 	void *scratch;
@@ -232,7 +233,8 @@ struct gy_engine {
 	 */
 	struct gy_peer *expect_from;
 	const struct gy_hdr *expect;
-	uint64_t now_ns;		/* coarse: as of the last look at descriptors */
+	uint64_t clock_ns;		/* as of the last look at descriptors */
+	uint64_t now_ns;		/* likewise, but it stands still while nobody drives */
 	uint64_t tick_ns;		/* next tick */
 	struct gy_stats {
 		uint64_t grains, messages, sleeps, bytes_copied, bytes_reduced;
@@ -349,10 +351,13 @@ static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 	return off >= run->total ? 0 : run->total - off < run->q ? run->total - off : run->q;
 }
 
-/* Late peers: asks them whether they are in the same call; tells the log; gives up. */
-void gy_run_probe(struct gy_engine *e, struct gy_run *run);
-void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns);
-void gy_run_stalled(struct gy_engine *e, struct gy_run *run);
+
+/* ---- late.c ---- */
+/*
+ * For a run that has not moved for a while: asks the ranks it waits for whether they are in the same call;
+ * tells the log; gives up.  Also for a receive that waits for a message.
+ */
+void gy_run_check_late(struct gy_engine *e, struct gy_run *run);
 
 /* ---- straight.c ---- */
 /* Compiles the run, whose fields are set: 0, or -errno when it cannot go by a line (now). */

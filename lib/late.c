@@ -16,6 +16,8 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 
+#define PROBE_NS (200 * 1000 * 1000ull)
+
 /* Calls fn for each peer that an open stream of the run waits for. */
 static void late_each_peer(struct gy_run *run,
 			   void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
@@ -32,8 +34,9 @@ static void late_each_peer(struct gy_run *run,
 		gy_list_for_each(pos, &op->streams) {
 			struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
 
-			/* An out-stream with nothing to send waits for other streams of its move. */
-			if (!s->finished && (!s->out || s->sent < op->done || s->freed < s->sent))
+			/* Who has all, or nothing to send, waits for other streams of its move. */
+			if (!s->finished && (s->out ? s->sent < op->done || s->freed < s->sent
+						    : !gy_stream_has_all(s)))
 				fn(run, s->peer, arg);
 		}
 	}
@@ -48,12 +51,8 @@ static void late_probe_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 	gy_peer_msg(arg, peer, &hdr, NULL);	/* again at the next tick if there is no room */
 }
 
-/*
- * The straight-line executor has no streams: its plan tells whom it could be waiting for.
- */
-static void late_each_planned(struct gy_engine *e, struct gy_run *run,
-			      void (*fn)(struct gy_run *run, struct gy_peer *peer, void *arg),
-			      void *arg)
+/* The straight-line executor has no streams: its plan tells whom it could be waiting for. */
+static void late_probe_planned(struct gy_engine *e, struct gy_run *run)
 {
 	uint32_t i;
 
@@ -65,16 +64,16 @@ static void late_each_planned(struct gy_engine *e, struct gy_run *run,
 			continue;
 		peer = e->peers[gy_run_world_rank(run, end)];
 		if (peer)
-			fn(run, peer, arg);
+			late_probe_peer(run, peer, e);
 	}
 }
 
-void gy_run_probe(struct gy_engine *e, struct gy_run *run)
+static void late_probe(struct gy_engine *e, struct gy_run *run)
 {
 	if (run->hdr.coll == GY_P2P)
 		return;
 	if (run->straight)
-		late_each_planned(e, run, late_probe_peer, e);
+		late_probe_planned(e, run);
 	else
 		late_each_peer(run, late_probe_peer, e);
 }
@@ -103,16 +102,20 @@ static void late_describe(struct gy_engine *e, struct gy_run *run, char *buf, si
 	struct late_text t = { .last = -1 };
 	char call[96];
 
-	if (run->straight)
-		late_each_planned(e, run, late_name_peer, &t);
+	if (!run->plan && run->peer < 0)
+		snprintf(t.text, sizeof(t.text), "any");
+	else if (!run->plan)
+		snprintf(t.text, sizeof(t.text), "%d", gy_comm_rank_of(run->comm, run->peer));
+	else if (run->straight)
+		late_name_peer(run, run->waits_for, &t);
 	else
 		late_each_peer(run, late_name_peer, &t);
 	gy_call_text(&run->hdr, call, sizeof(call));
 	snprintf(buf, len, "rank %d waits for rank %s in %s, call %u", run->comm->rank,
-		 t.len ? t.text : "(none)", call, run->hdr.seq);
+		 t.text[0] ? t.text : "(none)", call, run->hdr.seq);
 }
 
-void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns)
+static void late_report(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns)
 {
 	char text[300];
 
@@ -120,10 +123,28 @@ void gy_run_report_late(struct gy_engine *e, struct gy_run *run, uint64_t idle_n
 	gy_warn("%s, for %.1f s so far", text, (double)idle_ns / 1e9);
 }
 
-void gy_run_stalled(struct gy_engine *e, struct gy_run *run)
+static void late_give_up(struct gy_engine *e, struct gy_run *run)
 {
 	char text[300];
 
 	late_describe(e, run, text, sizeof(text));
 	gy_comm_fail(run->comm, -ETIMEDOUT, "%s: nothing moved for GYRE_STALL_TIMEOUT_MS", text);
+}
+
+void gy_run_check_late(struct gy_engine *e, struct gy_run *run)
+{
+	const struct gy_config *cfg = &e->ctx->cfg;
+	const uint64_t idle = e->now_ns - run->moved_ns;
+
+	if (idle > PROBE_NS && e->now_ns - run->probed_ns > PROBE_NS) {
+		run->probed_ns = e->now_ns;
+		late_probe(e, run);
+	}
+	if (cfg->late_warn_ms > 0 && idle > cfg->late_warn_ms * 1000000ull &&
+	    run->warned_ns != run->moved_ns) {
+		run->warned_ns = run->moved_ns;
+		late_report(e, run, idle);
+	}
+	if (cfg->stall_timeout_ms > 0 && idle > cfg->stall_timeout_ms * 1000000ull)
+		late_give_up(e, run);
 }

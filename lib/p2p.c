@@ -264,6 +264,60 @@ void gy_p2p_tick(struct gyre_comm *comm)
 		gy_list_del(&p->link);
 		gy_unpark(e, p);
 	}
+	gy_list_for_each(pos, &comm->posted) {
+		struct gyre_request *recv = gy_list_entry(pos, struct gyre_request, link);
+
+		if (!recv->awaited)
+			continue;
+		gy_run_check_late(e, &recv->run);
+		if (atomic_load_explicit(&comm->err, memory_order_relaxed))
+			return;		/* and the list is empty */
+	}
+}
+
+/*
+ * Whether a message for recv can still come: connects to whoever could send it, so that its end would be
+ * seen.  When none can, the communicator has failed.
+ */
+static int p2p_can_come(const struct gyre_request *recv)
+{
+	struct gyre_comm *comm = recv->comm;
+	struct gy_peer *peer, *gone = NULL;
+	bool can = false;
+	int i, err = 0;
+
+	for (i = 0; i < comm->size && !err; i++) {
+		if (recv->root != GYRE_ANY_SOURCE && recv->root != i)
+			continue;
+		if (i == comm->rank) {
+			can |= recv->root == i;		/* from any: nobody waits for himself alone */
+			continue;
+		}
+		peer = gy_peer_get(comm->ctx, comm->ranks[i]);
+		if (!peer)
+			err = -EHOSTUNREACH;
+		else if (peer->left)
+			gone = peer;
+		else
+			err = gy_peer_need(peer, comm);
+		can |= peer && !peer->left;
+	}
+	return err || can || !gone ? err : gy_peer_need(gone, comm);
+}
+
+void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer)
+{
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+	struct gy_list *pos;
+
+	if (rank < 0)
+		return;
+	gy_list_for_each(pos, &comm->posted) {
+		struct gyre_request *recv = gy_list_entry(pos, struct gyre_request, link);
+
+		if ((recv->root == rank || recv->root == GYRE_ANY_SOURCE) && p2p_can_come(recv))
+			return;		/* and the list is empty */
+	}
 }
 
 void gy_p2p_fail(struct gyre_comm *comm, int err)
@@ -277,7 +331,8 @@ void gy_p2p_fail(struct gyre_comm *comm, int err)
 		gy_request_done(e, gy_list_entry(pos, struct gyre_request, link), err);
 }
 
-static void p2p_post(struct gy_engine *e, struct gyre_request *recv)
+/* What is waiting here may fit already; who sent it may have left since. */
+static bool p2p_match_posted(struct gy_engine *e, struct gyre_request *recv)
 {
 	struct gyre_comm *comm = recv->comm;
 	struct gy_list *pos;
@@ -289,7 +344,7 @@ static void p2p_post(struct gy_engine *e, struct gyre_request *recv)
 			continue;
 		gy_list_del(&p->link);
 		p2p_accept(e, recv, p);
-		return;
+		return true;
 	}
 	gy_list_for_each(pos, &comm->self) {
 		struct gyre_request *send = gy_list_entry(pos, struct gyre_request, link);
@@ -298,9 +353,9 @@ static void p2p_post(struct gy_engine *e, struct gyre_request *recv)
 			continue;
 		gy_list_del(&send->link);
 		self_transfer(e, send, recv);
-		return;
+		return true;
 	}
-	gy_list_add_tail(&comm->posted, &recv->link);
+	return false;
 }
 
 /* ---- starting ---- */
@@ -320,7 +375,7 @@ static bool p2p_send_now(struct gy_engine *e, struct gyre_request *req, struct g
 		.len = (uint32_t)bytes,
 	};
 
-	if (bytes > e->eager_bytes || peer->state != GY_PEER_UP || peer->blocked ||
+	if (bytes > e->eager_bytes || peer->state != GY_PEER_UP || peer->left || peer->blocked ||
 	    !gy_peer_allows(peer, bytes) || gy_peer_msg(e, peer, &hdr, req->in))
 		return false;
 	req->comm->sent[req->root]++;
@@ -359,17 +414,23 @@ static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
 static int p2p_start_recv(struct gy_engine *e, struct gyre_request *req)
 {
 	struct gyre_comm *comm = req->comm;
-	struct gy_peer *peer;
+	struct gy_run *run = &req->run;
+	int err;
 
-	if (req->root != GYRE_ANY_SOURCE && req->root != comm->rank) {
-		peer = gy_peer_get(comm->ctx, comm->ranks[req->root]);
-		if (!peer)
-			return -EHOSTUNREACH;
-		gy_peer_connect(
-			peer); /* so that its end would be seen; an error fails the communicator */
-	}
-	atomic_store_explicit(&req->run.state, GY_RUN_RUNNING, memory_order_relaxed);
-	p2p_post(e, req);
+	atomic_store_explicit(&run->state, GY_RUN_RUNNING, memory_order_relaxed);
+	if (p2p_match_posted(e, req))
+		return 0;
+	err = p2p_can_come(req);
+	if (err)
+		return err;
+	req->bound.comm = NULL;
+	run->comm = comm;
+	run->plan = NULL;
+	run->peer = req->root == GYRE_ANY_SOURCE ? -1 : comm->ranks[req->root];
+	run->hdr = (struct gy_hdr){
+		.coll = GY_P2P, .type = req->type, .count = req->count, .stream = (uint32_t)req->tag,
+	};
+	gy_list_add_tail(&comm->posted, &req->link);
 	return 0;
 }
 
@@ -467,24 +528,35 @@ static int p2p_request(const char *name, const struct p2p_args *args, bool persi
 	return err;
 }
 
+/* A receive that no message has matched, and that is not to be. */
+static gy_cold void p2p_withdraw(struct gy_engine *e, struct gyre_request *recv, int err)
+{
+	if (atomic_load_explicit(&recv->run.state, memory_order_relaxed) != GY_RUN_RUNNING ||
+	    recv->run.plan)
+		return;
+	gy_list_del(&recv->link);
+	gy_request_done(e, recv, err);
+}
+
 /* Blocking: n requests started in order and waited for; statuses may be NULL, or have NULLs. */
 static int p2p_block(struct gy_engine *e, const struct p2p_args *args, unsigned n,
 		     struct gyre_status *status)
 {
 	struct gyre_request *req[2] = { NULL, NULL };
+	unsigned i, idle = 0;
 	int err = 0, one;
-	unsigned i;
 
 	gy_engine_enter(e);
 	for (i = 0; i < n && !err; i++) {
 		while ((err = p2p_make(e, &args[i], false, &req[i])) == -EAGAIN) {
-			gy_engine_progress(e);		/* a blocking call waits for its turn */
-			gy_engine_leave(e);
-			gy_engine_enter(e);
+			if (!gy_engine_progress(e))	/* a blocking call waits for its turn */
+				gy_engine_wait_step(e, &idle);
 		}
 	}
+	if (err && req[0])
+		p2p_withdraw(e, req[0], err);
 	for (i = 0; i < n && req[i]; i++) {
-		gy_engine_wait(e, &req[i]->run);
+		gy_request_await(e, req[i]);
 		one = req[i]->run.err;
 		if (!err)
 			err = one;

@@ -221,11 +221,15 @@ static void peer_answer_bye(struct gy_engine *e, struct gy_peer *peer)
 
 void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
 {
+	struct gy_list *pos;
+
 	if (hdr->kind == GY_MSG_BYE_ACK) {
 		peer->acked = true;
 		return;
 	}
 	peer->left = true;
+	gy_list_for_each(pos, &e->comms)
+		gy_p2p_left(gy_list_entry(pos, struct gyre_comm, link), peer);
 	peer_answer_bye(e, peer);
 }
 

@@ -58,6 +58,16 @@ void gy_request_done(struct gy_engine *e, struct gyre_request *req, int err)
 	gy_engine_notify(e);
 }
 
+void gy_request_await(struct gy_engine *e, struct gyre_request *req)
+{
+	if (gy_unlikely(!req->run.plan)) {
+		req->run.moved_ns = e->now_ns;
+		req->awaited = true;
+	}
+	gy_engine_wait(e, &req->run);
+	req->awaited = false;
+}
+
 static struct gy_engine *request_engine(const struct gyre_request *req)
 {
 	return &req->comm->ctx->engine;
@@ -145,7 +155,7 @@ int gyre_request_wait(struct gyre_request **reqp, struct gyre_status *status)
 		return 0;
 	e = request_engine(req);
 	gy_engine_enter(e);
-	gy_engine_wait(e, &req->run);
+	gy_request_await(e, req);
 	err = request_finish(reqp, status);
 	gy_engine_exit(e);
 	return err;

@@ -27,6 +27,7 @@ struct gyre_request {
 	uint8_t kind;			/* enum gy_request_kind */
 	bool persistent;
 	bool active;			/* started, and not yet reported complete */
+	bool awaited;			/* a thread sleeps on it */
 	enum gy_coll coll;
 	const void *in;
 	void *out;
@@ -55,6 +56,9 @@ void gy_requests_free(struct gy_engine *e);
 /* Starts req, whose arguments are valid.  wait: nobody does anything before it is complete. */
 int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait);
 int gy_p2p_start(struct gy_engine *e, struct gyre_request *req);
+
+/* Waits until it is DONE.  Only from here on can a receive be late: it may be posted long before. */
+void gy_request_await(struct gy_engine *e, struct gyre_request *req);
 
 /* Completes a request without a run of its own having done it (one rank, to oneself, errors). */
 void gy_request_done(struct gy_engine *e, struct gyre_request *req, int err);

@@ -235,6 +235,7 @@ static const void *straight_await(struct gy_engine *e, struct gy_run *run, const
 		if (gy_likely(step->alone && !e->expect_from))
 			return e->bounce;
 		e->expect_from = NULL;
+		run->waits_for = peer;
 		if (did)
 			idle = 0;
 		else if (++looks % LOOK_AROUND || !gy_engine_progress(e))
@@ -251,6 +252,7 @@ static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 
 	if (step->len)
 		memcpy(copy, body, step->len);
+	run->waits_for = step->peer;
 	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, copy) == -EAGAIN)
 		if (!gy_engine_progress(e))
 			gy_engine_wait_step(e, &idle);
