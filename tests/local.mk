@@ -14,6 +14,7 @@ EXTRA_DIST += \
 	%D%/check-symbols.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_gyrerun.sh \
+	%D%/multi/test_big.sh \
 	%D%/multi/train.sh \
 	%D%/run-test.sh
 
@@ -144,3 +145,9 @@ check_PROGRAMS += %D%/multi/gyrerun_rank
 TESTS += %D%/multi/test_gyrerun.sh
 %C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
 %C%_multi_gyrerun_rank_LDADD = libgyre.la
+
+# Two ranks under gyrerun, with buffers of gigabytes: only for GY_TEST_LONG=1.
+check_PROGRAMS += %D%/multi/test_big
+TESTS += %D%/multi/test_big.sh
+LONG_TESTS += %D%/multi/test_big.sh
+%C%_multi_test_big_LDADD = libgyre.la
