@@ -110,7 +110,8 @@ suite_sources = \
 	%D%/multi/suite_data.c \
 	%D%/multi/suite_p2p.c \
 	%D%/multi/suite_priv.h \
-	%D%/multi/suite_split.c
+	%D%/multi/suite_split.c \
+	%D%/multi/suite_threads.c
 check_PROGRAMS += %D%/multi/test_multi %D%/unit/test_suite_sim
 TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim
 LONG_TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim

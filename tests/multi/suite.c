@@ -242,6 +242,8 @@ int suite_case(struct suite_env *env, uint64_t seed)
 		return suite_run_wrong(env, &rng, seed);
 	case 9:
 		return suite_run_split(env, &rng, seed);
+	case 10:
+		return suite_run_threads(env, &rng, seed);
 	default:
 		return suite_run_single(env, &rng, seed);
 	}

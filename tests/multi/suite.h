@@ -15,9 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a rank has allocated, in the caller's storage: for ranks that end early. */
+#define SUITE_MAX_THREADS 4
+
+/* What each thread of a rank has allocated, in the caller's storage: for ranks that end early. */
 struct suite_heap {
-	struct suite_block *first;
+	struct suite_block *first[SUITE_MAX_THREADS + 1];
 };
 
 void suite_heap_free(struct suite_heap *heap);
@@ -26,6 +28,7 @@ struct suite_env {
 	int rank, nranks;
 	struct gyre_context *ctx;
 	struct suite_heap *heap;
+	unsigned thread;		/* 0: the rank's main */
 	size_t max_bytes;		/* of one buffer, about */
 	bool manual;			/* data move in calls only */
 	/*
@@ -33,6 +36,8 @@ struct suite_env {
 	 * of computing.
 	 */
 	void (*pass)(void *arg, unsigned how);
+	/* Runs fn(args[i]) in n threads until all are over: 0, or not when one has failed. */
+	int (*parallel)(void *arg, unsigned n, int (*fn)(void *), void **args);
 	void *arg;
 	/*
 	 * Shared by all ranks of the job, 0 at first: how often they came to a barrier; and this
@@ -50,8 +55,8 @@ typedef void suite_set_fn(void *arg, const char *name, const char *value);
 void suite_settings(uint64_t seed, int nranks, suite_set_fn *set, void *arg);
 
 /*
- * Runs one case on this rank.  0, or -1 and env->why; then the job is of no further use: destroy the
- * context, then suite_heap_free.
+ * Runs one case on this rank.  0, or -1 and env->why; then the job is of no further use: destroy
+ * the context, then suite_heap_free.
  */
 int suite_case(struct suite_env *env, uint64_t seed);
 

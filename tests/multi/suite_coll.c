@@ -266,8 +266,8 @@ int suite_coll_agree(struct suite_env *env, struct suite_coll *c)
 
 /* ---- cases ---- */
 
-static int coll_run_one(struct suite_env *env, struct suite_coll *c, struct suite_rng *own,
-			unsigned starts)
+int suite_coll_run(struct suite_env *env, struct suite_coll *c, struct suite_rng *own,
+		   unsigned starts)
 {
 	unsigned start;
 	int err;
@@ -305,7 +305,7 @@ int suite_run_single(struct suite_env *env, struct suite_rng *rng, uint64_t seed
 			 : 1;
 	suite_coll_text(&c, text, sizeof(text));
 	suite_doing(env, "%u x %s", starts, text);
-	return coll_run_one(env, &c, &own, starts);
+	return suite_coll_run(env, &c, &own, starts);
 }
 
 int suite_collective(struct suite_env *env, uint64_t seed, int coll, enum gyre_type type,
@@ -323,7 +323,7 @@ int suite_collective(struct suite_env *env, uint64_t seed, int coll, enum gyre_t
 	c.arbitrary = false;
 	suite_coll_text(&c, text, sizeof(text));
 	suite_doing(env, "%s", text);
-	return coll_run_one(env, &c, &own, 1);
+	return suite_coll_run(env, &c, &own, 1);
 }
 
 /* ---- several at once ---- */

@@ -274,7 +274,7 @@ struct suite_block {
 
 void *suite_alloc(struct suite_env *env, size_t size)
 {
-	struct suite_block *b = malloc(sizeof(*b) + size), **first = &env->heap->first;
+	struct suite_block *b = malloc(sizeof(*b) + size), **first = &env->heap->first[env->thread];
 
 	if (!b)
 		return NULL;
@@ -296,7 +296,7 @@ void suite_free(struct suite_env *env, void *ptr)
 	if (b->prev)
 		b->prev->next = b->next;
 	else
-		env->heap->first = b->next;
+		env->heap->first[env->thread] = b->next;
 	if (b->next)
 		b->next->prev = b->prev;
 	free(b);
@@ -305,12 +305,15 @@ void suite_free(struct suite_env *env, void *ptr)
 void suite_heap_free(struct suite_heap *heap)
 {
 	struct suite_block *b, *next;
+	unsigned i;
 
-	for (b = heap->first; b; b = next) {
-		next = b->next;
-		free(b);
+	for (i = 0; i <= SUITE_MAX_THREADS; i++) {
+		for (b = heap->first[i]; b; b = next) {
+			next = b->next;
+			free(b);
+		}
+		heap->first[i] = NULL;
 	}
-	heap->first = NULL;
 }
 
 int suite_buf_alloc(struct suite_env *env, struct suite_rng *own, struct suite_buf *b, size_t size,

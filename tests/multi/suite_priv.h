@@ -98,6 +98,9 @@ int suite_coll_open(struct suite_env *env, struct suite_coll *c, struct suite_rn
 int suite_coll_start(struct suite_env *env, struct suite_coll *c, unsigned start);
 int suite_coll_check(struct suite_env *env, struct suite_coll *c, unsigned start);
 void suite_coll_close(struct suite_env *env, struct suite_coll *c);
+/* All of that, so many times, and agree. */
+int suite_coll_run(struct suite_env *env, struct suite_coll *c, struct suite_rng *own,
+		   unsigned starts);
 /* Ranks' results are equal, bit by bit. */
 int suite_coll_agree(struct suite_env *env, struct suite_coll *c);
 
@@ -108,5 +111,6 @@ int suite_run_barrier(struct suite_env *env, struct suite_rng *rng, uint64_t see
 int suite_run_graph(struct suite_env *env, struct suite_rng *rng, uint64_t seed);
 int suite_run_ring(struct suite_env *env, struct suite_rng *rng, uint64_t seed);
 int suite_run_wrong(struct suite_env *env, struct suite_rng *rng, uint64_t seed);
+int suite_run_threads(struct suite_env *env, struct suite_rng *rng, uint64_t seed);
 int suite_run_split(struct suite_env *env, struct suite_rng *rng, uint64_t seed);
 #endif

@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -60,7 +61,6 @@ struct round {
 struct seat {
 	struct round *round;
 	int rank;
-	uint64_t rng;
 };
 
 static double seconds(void)
@@ -99,16 +99,45 @@ static int seat_allgather(void *arg, const void *in, void *out, size_t len)
 
 static void seat_pass(void *arg, unsigned how)
 {
-	struct seat *seat = arg;
-	double end;
+	const double end = seconds() + how * 0.5e-6;
 
 	sched_yield();
-	if (!how)
-		return;
-	seat->rng = seat->rng * UINT64_C(6364136223846793005) + 1442695040888963407;
-	end = seconds() + (double)(seat->rng >> 33) / 2147483648.0 * how * 1e-6;
-	while (seconds() < end)
+	while (how && seconds() < end)
 		;
+}
+
+struct thread {
+	pthread_t id;
+	int (*fn)(void *);
+	void *arg;
+	int rc;
+};
+
+static void *seat_thread(void *arg)
+{
+	struct thread *t = arg;
+
+	t->rc = t->fn(t->arg);
+	return NULL;
+}
+
+static int seat_parallel(void *arg, unsigned n, int (*fn)(void *), void **args)
+{
+	struct thread t[SUITE_MAX_THREADS];
+	unsigned i, started;
+	int failed = 0;
+
+	for (started = 0; started < n; started++) {
+		t[started] = (struct thread){ .fn = fn, .arg = args[started] };
+		failed |= pthread_create(&t[started].id, NULL, seat_thread, &t[started]) != 0;
+		if (failed)
+			break;
+	}
+	for (i = 0; i < started; i++) {
+		pthread_join(t[i].id, NULL);
+		failed |= t[i].rc;
+	}
+	return failed;
 }
 
 static void seat_set(void *arg, const char *name, const char *value)
@@ -162,12 +191,13 @@ static int seat_main(struct seat *seat, const char *root)
 		.nranks = round->nranks,
 		.max_bytes = round->max_bytes,
 		.pass = seat_pass,
+		.parallel = seat_parallel,
 		.arg = seat,
 		.arrivals = &sh->arrivals,
 		.doing = sh->doing[seat->rank],
 		.doing_size = DOING,
 	};
-	struct suite_heap heap = { .first = NULL };
+	struct suite_heap heap = { .first = { NULL } };
 	unsigned i;
 	int err;
 
@@ -216,7 +246,7 @@ static int round_root(char *text, size_t len)
 
 static pid_t round_fork(struct round *round, int rank, const char *root)
 {
-	struct seat seat = { .round = round, .rank = rank, .rng = round->seed + (uint64_t)rank };
+	struct seat seat = { .round = round, .rank = rank };
 	pid_t pid;
 
 	fflush(NULL);

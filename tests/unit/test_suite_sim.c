@@ -58,6 +58,37 @@ static void rank_pass(void *arg, unsigned how)
 	gy_sim_sleep(rank, how ? gy_sim_random(rank) % (how * 1000ull) : 2000);
 }
 
+struct threads {
+	int (*fn)(void *);
+	void **args;
+	unsigned next, over;
+	int failed;
+};
+
+static int rank_thread(struct gy_sim_rank *rank, void *arg)
+{
+	struct threads *t = arg;
+
+	t->failed |= t->fn(t->args[t->next++]);
+	t->over++;
+	return 0;
+}
+
+static int rank_parallel(void *arg, unsigned n, int (*fn)(void *), void **args)
+{
+	struct gy_sim_rank *rank = arg;
+	struct threads t = { .fn = fn, .args = args };
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		if (gy_sim_spawn(rank, rank_thread, &t))
+			return -1;
+	}
+	while (t.over < n)
+		gy_sim_sleep(rank, 5000);
+	return t.failed;
+}
+
 /* Every type and operator at a few counts, around the eager limit too. */
 static int rank_product(struct suite_env *env, const struct round *r)
 {
@@ -82,7 +113,8 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 	struct round *r = arg;
 	struct suite_env env = {
 		.rank = gy_sim_rank_id(rank), .nranks = r->nranks, .max_bytes = r->max_bytes,
-		.manual = r->manual, .pass = rank_pass, .arg = rank, .arrivals = &r->arrivals,
+		.manual = r->manual, .pass = rank_pass,
+		.parallel = rank_parallel, .arg = rank, .arrivals = &r->arrivals,
 		.doing_size = DOING,
 	};
 	unsigned i = 0;
@@ -110,9 +142,8 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 	return 0;
 }
 
-static int round_run(struct round *r, const char *how)
+static int round_once(struct round *r, struct gy_sim_stats *stats)
 {
-	struct gy_sim_stats stats;
 	struct gy_sim_attr attr;
 	int err, i;
 
@@ -125,11 +156,25 @@ static int round_run(struct round *r, const char *how)
 	attr.ranks_per_node = r->seed % 5 == 0 ? 1 + (int)(r->seed / 5 % (uint64_t)r->nranks) : 0;
 	attr.deadline_ns = 300ull * 1000 * 1000 * 1000;
 	attr.max_events = 50 * 1000 * 1000;
-	attr.stats = &stats;
+	attr.stats = stats;
 	atomic_store(&r->arrivals, 0);
 	err = gy_sim_run(&attr, rank_main, r);
 	for (i = 0; i < r->nranks; i++)
 		suite_heap_free(&r->heaps[i]);
+	return err;
+}
+
+static int round_run(struct round *r, const char *how)
+{
+	struct gy_sim_stats stats, again;
+	int err, i;
+
+	err = round_once(r, &stats);
+	if (!err && r->seed % 16 == 0) {	/* the same seed, the same run */
+		err = round_once(r, &again);
+		if (!err && memcmp(&stats, &again, sizeof(stats)))
+			err = -ESTALE;
+	}
 	if (verbose)
 		printf("%s: %d ranks, %.3f ms virtual, %llu events, hash %016llx\n", how, r->nranks,
 		       (double)stats.now_ns * 1e-6, (unsigned long long)stats.events,
@@ -228,7 +273,7 @@ int main(int argc, char **argv)
 		{ "seed", 1, NULL, 's' },    { "rounds", 1, NULL, 'n' },
 		{ "seconds", 1, NULL, 't' }, { "ranks", 1, NULL, 'r' },
 		{ "cases", 1, NULL, 'c' },   { "product", 0, NULL, 'p' },
-		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' }, { NULL, 0, NULL, 0 },
+		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' },	  { NULL, 0, NULL, 0 },
 	};
 	const char *is_long = getenv("GY_TEST_LONG");
 	double time = is_long && *is_long == '1' ? 150 : 20, start = seconds();
