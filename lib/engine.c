@@ -448,10 +448,11 @@ int gy_engine_start_thread(struct gy_engine *e)
 
 void gy_engine_stop(struct gy_engine *e)
 {
-	struct gy_sys *sys = e->ctx->sys;
+	struct gy_sys *sys;
 
 	if (!e->thread)
 		return;
+	sys = e->ctx->sys;
 	atomic_store(&e->stop, 1);
 	gy_engine_kick(e);
 	sys->ops->wake(sys, e->ctx);
