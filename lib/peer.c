@@ -219,8 +219,23 @@ static void peer_answer_bye(struct gy_engine *e, struct gy_peer *peer)
 		peer_say(e, peer, GY_MSG_BYE_ACK, &peer->said_ack);
 }
 
+/* A stream that expects a first message, of which none can come any more after BYE; or NULL. */
+static struct gy_stream *peer_awaited_by(const struct gy_peer *peer)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &peer->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
+
+		if (!s->out && s->mode == GY_BY_OPEN)
+			return s;
+	}
+	return NULL;
+}
+
 void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
 {
+	struct gy_stream *s;
 	struct gy_list *pos;
 
 	if (hdr->kind == GY_MSG_BYE_ACK) {
@@ -228,6 +243,8 @@ void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr 
 		return;
 	}
 	peer->left = true;
+	while (!e->leaving && (s = peer_awaited_by(peer)))
+		peer_is_gone(s->run->comm, peer);
 	gy_list_for_each(pos, &e->comms)
 		gy_p2p_left(gy_list_entry(pos, struct gyre_comm, link), peer);
 	peer_answer_bye(e, peer);
@@ -256,6 +273,24 @@ void gy_peers_tick(struct gy_engine *e)
 	}
 }
 
+/* Whether it knows what has failed here: else it would take our leaving for the cause. */
+static bool peer_was_told(struct gy_engine *e, struct gy_peer *peer)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &e->comms) {
+		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
+		const int rank = gy_comm_rank_of(comm, peer->rank);
+
+		if (rank < 0 || !atomic_load_explicit(&comm->err, memory_order_relaxed))
+			continue;
+		gy_comm_tell(comm, peer);
+		if (!comm->told[rank])
+			return false;
+	}
+	return true;
+}
+
 static bool peers_still_needed(struct gy_engine *e)
 {
 	bool needed = false;
@@ -266,7 +301,8 @@ static bool peers_still_needed(struct gy_engine *e)
 
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
-		peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
+		if (peer_was_told(e, peer))
+			peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
 		peer_answer_bye(e, peer);
 		needed |= !peer->acked;
 	}

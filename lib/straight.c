@@ -224,7 +224,7 @@ static const void *straight_await(struct gy_engine *e, struct gy_run *run, const
 				return NULL;
 			return (*pp)->body;
 		}
-		if (gy_unlikely(!straight_running(run) || peer->state != GY_PEER_UP))
+		if (gy_unlikely(!straight_running(run) || peer->state != GY_PEER_UP || peer->left))
 			return NULL;
 		if (gy_likely(step->alone)) {
 			straight_hdr(run, step);
