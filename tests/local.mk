@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_conformance=180 test_multi=120 test_shm=120 test_suite_sim=120
+TEST_LIMITS = test_conformance=180 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -112,13 +112,15 @@ suite_sources = \
 	%D%/multi/suite_priv.h \
 	%D%/multi/suite_split.c \
 	%D%/multi/suite_threads.c
-check_PROGRAMS += %D%/multi/test_multi %D%/unit/test_suite_sim
-TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim
-LONG_TESTS += %D%/multi/test_multi %D%/unit/test_suite_sim
+check_PROGRAMS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
+TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
+LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 %C%_multi_test_multi_SOURCES = %D%/multi/test_multi.c $(suite_sources)
 %C%_multi_test_multi_LDADD = libgyre.la -lm
 %C%_unit_test_suite_sim_SOURCES = %D%/unit/test_suite_sim.c $(suite_sources)
 %C%_unit_test_suite_sim_LDADD = libgy.la -lm
+%C%_unit_test_faults_sim_SOURCES = %D%/unit/test_faults_sim.c $(suite_sources)
+%C%_unit_test_faults_sim_LDADD = libgy.la -lm
 
 # Real sockets under a fake engine: nothing that defines the upcalls may be linked.
 %C%_unit_test_wire_SOURCES = \

@@ -223,9 +223,13 @@ int suite_run_barrier(struct suite_env *env, struct suite_rng *rng, uint64_t see
 int suite_case(struct suite_env *env, uint64_t seed)
 {
 	struct suite_rng rng = { seed };
+	unsigned kind;
 
 	env->why[0] = 0;
-	switch (suite_below(&rng, 16)) {
+	kind = (unsigned)suite_below(&rng, 16);
+	if (env->no_split && (kind == 9 || kind == 10))
+		kind = 1;
+	switch (kind) {
 	case 0:
 		return suite_run_barrier(env, &rng, seed);
 	case 1:

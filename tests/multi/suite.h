@@ -31,6 +31,7 @@ struct suite_env {
 	unsigned thread;		/* 0: the rank's main */
 	size_t max_bytes;		/* of one buffer, about */
 	bool manual;			/* data move in calls only */
+	bool no_split;			/* ranks may be killed: they would leak in a split */
 	/*
 	 * Lets time pass: how = 0: a moment, in a loop that tests; else up to so many microseconds
 	 * of computing.
