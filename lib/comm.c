@@ -20,6 +20,7 @@
 #include "lib/request.h"
 
 #define TEXT_MAX 256
+#define TELL_TRIES 1000
 
 static bool comm_is_local(const struct gyre_context *ctx, const int *ranks, int size)
 {
@@ -308,17 +309,34 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 		comm->told[rank] = true;
 }
 
-void gy_comm_tell_all(struct gyre_comm *comm)
+static bool comm_lends_to(const struct gyre_comm *comm, const struct gy_peer *peer)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &peer->streams) {
+		const struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
+
+		if (s->run->comm == comm && s->lent_head != s->lent_tail && s->out)
+			return true;
+	}
+	return false;
+}
+
+bool gy_comm_tell_all(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
+	bool safe = true;
 	int i;
 
 	for (i = 0; i < comm->size; i++) {
 		struct gy_peer *peer = e->peers[comm->ranks[i]];
 
-		if (peer && i != comm->rank && peer->state == GY_PEER_UP)
-			gy_comm_tell(comm, peer);
+		if (!peer || i == comm->rank || peer->state != GY_PEER_UP)
+			continue;
+		gy_comm_tell(comm, peer);
+		safe &= comm->told[i] || !comm_lends_to(comm, peer);
 	}
+	return safe;
 }
 
 static void comm_drop_parked(struct gyre_comm *comm)
@@ -347,6 +365,7 @@ static void comm_drop_parked(struct gyre_comm *comm)
 static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)
 {
 	struct gy_engine *e = &comm->ctx->engine;
+	unsigned tries = TELL_TRIES;
 	struct gy_list *pos;
 
 	snprintf(comm->why, sizeof(comm->why), "%s", why);
@@ -354,7 +373,9 @@ static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)
 	atomic_store_explicit(&comm->err, err, memory_order_release);
 	if (!e->leaving)
 		gy_err("communicator %u failed: %s", comm->id, comm->why);
-	gy_comm_tell_all(comm);
+	/* A peer that does not make room for that in a while is stopped: it reads nothing either. */
+	while (!gy_comm_tell_all(comm) && tries--)
+		e->ctx->sys->ops->yield(e->ctx->sys);
 	while ((pos = gy_list_first(&comm->runs)))
 		gy_run_end(e, gy_list_entry(pos, struct gy_run, comm_link), err);
 	gy_p2p_fail(comm, err);

@@ -378,6 +378,8 @@ int gy_stream_pump(struct gy_engine *e, struct gy_stream *s);
 /* In: where elements from elem on can be read, and how many; NULL: pull them (gy_stream_pull). */
 int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig);
 int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n);
+/* After reading what peer lends to run: false, and run has ended, when it may have been something else. */
+bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer);
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
 /* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
 int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);

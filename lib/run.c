@@ -383,6 +383,20 @@ static void run_advance(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 	run->moved_ns = e->now_ns;
 }
 
+/* Whether all that has just been read was lent still; if not, the run has ended. */
+static bool run_was_lent(const struct gy_run *run, const struct gy_op *op)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &op->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
+
+		if (!s->out && s->mode == GY_BY_LEND && !gy_stream_was_lent(run, s->peer))
+			return false;
+	}
+	return true;
+}
+
 /* Computes what it can of an open move, at most one grain.  Returns 1: did something, 0, -errno. */
 static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op *op)
 {
@@ -423,6 +437,8 @@ static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op 
 			return 0;
 	}
 	err = run_compute_piecewise(e, run, op, op->done, hi - op->done, slot ? slot->mem : NULL);
+	if (!run_was_lent(run, op))
+		return -ECANCELED;
 	if (err)
 		return err;
 	e->stats.grains++;

@@ -558,11 +558,27 @@ static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
 	return NULL;
 }
 
-/* Who lent it has died, most likely; its connection will say so. */
+/*
+ * A rank whose call fails tells its peers, then its memory is its user's again.  So what was read is right
+ * when nothing of that kind is here by now.
+ */
+bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer)
+{
+	atomic_thread_fence(memory_order_acquire);	/* the memory, then the ring */
+	while (peer->state == GY_PEER_UP && peer->ep->ops->poll(peer->ep))
+		;
+	return atomic_load_explicit(&run->state, memory_order_relaxed) == GY_RUN_RUNNING;
+}
+
+/* Who lent it has died, if it does not say otherwise; its connection may tell later. */
 static gy_cold int stream_unreadable(const struct gy_stream *s, int err)
 {
-	gy_comm_fail(s->run->comm, err, "rank %d is lost: its memory cannot be read: %s",
-		     gy_comm_rank_of(s->run->comm, s->peer->rank), gyre_strerror(err));
+	const struct gy_run *run = s->run;
+	struct gy_peer *peer = s->peer;
+
+	if (gy_stream_was_lent(run, peer))
+		gy_comm_fail(run->comm, err, "rank %d is lost: its memory cannot be read: %s",
+			     gy_comm_rank_of(run->comm, peer->rank), gyre_strerror(err));
 	return err;
 }
 

@@ -147,7 +147,8 @@ struct gy_transport_ops {
 	/*
 	 * After this the transport does not touch [ptr, ptr + len) any more: grains out of it are copied
 	 * or dropped, and gy_sent has been said for each before revoke returns; what would arrive
-	 * there is thrown away.  Cold.
+	 * there is thrown away.  A peer that it is lent to may read it a little longer; when that peer
+	 * polls after reading, it finds whatever msg had taken before the revoke.  Cold.
 	 */
 	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
 

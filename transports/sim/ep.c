@@ -40,6 +40,7 @@ int sim_ep_open(struct gy_nic *base, struct gy_peer *peer, struct gy_ep **epp)
 	gy_list_init(&ep->flying);
 	gy_list_init(&ep->arrived);
 	gy_list_init(&ep->grains);
+	gy_list_init(&ep->revoked);
 	ep->room = sim_parcel_new(ep, SIM_ROOM, 0);
 	ep->down = sim_parcel_new(ep, SIM_DOWN, 0);
 	if (!ep->room || !ep->down) {
@@ -203,6 +204,7 @@ void sim_ep_close(struct gy_ep *base, bool drain)
 			at = sim_ep_notice(other);
 		sim_ep_doom(other, at, -ECONNRESET, "connection closed by the peer");
 	}
+	sim_revoked_free(ep);
 	sim_parcel_free(ep->room);
 	sim_parcel_free(ep->down);
 	gy_list_del(&ep->busy_link);

@@ -2,7 +2,8 @@
 /*
  * mem.c - memory that can be lent: described by its address, for all is one process.
  * Memory of mem_alloc lives until the world ends, since peers may still have it mapped.  A process
- * that is dead can be read no more, but what is mapped of it stays.
+ * that is dead can be read no more, but what is mapped of it stays.  A pull of what its owner has
+ * revoked meanwhile gives 0xa5, whatever its user has done with it since.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,7 +19,15 @@ struct sim_mem {
 	size_t len;
 };
 
-enum mem_remote { MEM_PTR, MEM_LEN, MEM_POOL };		/* struct gy_remote.w */
+/* Lends before the `before`th, in this range, are void. */
+struct sim_revoked {
+	struct gy_list link;		/* struct sim_ep.revoked */
+	const void *ptr;
+	size_t len;
+	uint64_t before;
+};
+
+enum mem_remote { MEM_PTR, MEM_LEN, MEM_ID };	/* struct gy_remote.w; id: 2 * number + of the pool */
 
 int sim_mem_alloc(struct gy_nic *base, size_t len, void **ptrp)
 {
@@ -84,7 +93,7 @@ void sim_graves_free(struct gy_sim_world *w)
 
 int sim_ep_lend(struct gy_ep *base, const void *ptr, size_t len, struct gy_remote *remote)
 {
-	const struct sim_ep *ep = to_sim_ep(base);
+	struct sim_ep *ep = to_sim_ep(base);
 	const bool pool = mem_find(sim_ep_nic(ep), ptr, len) != NULL;
 
 	if (ep->state != SIM_EP_UP)
@@ -93,8 +102,52 @@ int sim_ep_lend(struct gy_ep *base, const void *ptr, size_t len, struct gy_remot
 		return -EOPNOTSUPP;
 	remote->w[MEM_PTR] = (uintptr_t)ptr;
 	remote->w[MEM_LEN] = len;
-	remote->w[MEM_POOL] = pool;
+	remote->w[MEM_ID] = 2 * ep->lends++ + pool;
 	return 0;
+}
+
+void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len)
+{
+	struct gy_sim_world *w = sim_ep_nic(ep)->rank->world;
+	struct sim_revoked *r;
+
+	if (!ep->lends)
+		return;
+	r = gy_alloc(sizeof(*r));
+	if (!r) {
+		sim_fail(w, -ENOMEM);
+		return;
+	}
+	*r = (struct sim_revoked){ .ptr = ptr, .len = len, .before = ep->lends };
+	gy_list_add_tail(&ep->revoked, &r->link);
+	if (ep->other)
+		ep->other->hurry = true;
+}
+
+void sim_revoked_free(struct sim_ep *ep)
+{
+	while (!gy_list_empty(&ep->revoked))
+		gy_free(gy_list_entry(gy_list_pop(&ep->revoked), struct sim_revoked, link));
+}
+
+/* Whether the memory can still be read; *is_void: it is not what was lent. */
+static bool mem_is_there(const struct sim_ep *ep, const struct gy_remote *remote, bool *is_void)
+{
+	const struct sim_ep *owner = ep->other;
+	const struct gy_list *pos;
+
+	*is_void = false;
+	if (!owner || sim_ep_nic(ep)->rank->world->ranks[ep->peer].gone)
+		return false;
+	gy_list_for_each(pos, &owner->revoked) {
+		const struct sim_revoked *r = gy_list_entry(pos, struct sim_revoked, link);
+
+		if (remote->w[MEM_ID] / 2 < r->before &&
+		    sim_overlap((const void *)(uintptr_t)remote->w[MEM_PTR], remote->w[MEM_LEN], r->ptr,
+				r->len))
+			*is_void = true;
+	}
+	return true;
 }
 
 static int mem_check(const struct sim_ep *ep, const struct gy_remote *remote, size_t off,
@@ -109,15 +162,19 @@ int sim_ep_map(struct gy_ep *base, const struct gy_remote *remote, size_t off, s
 	       const void **ptrp)
 {
 	const struct sim_ep *ep = to_sim_ep(base);
-	const unsigned need = remote->w[MEM_POOL] ? GY_SIM_MAP : GY_SIM_MAP_HEAP;
+	const bool pool = remote->w[MEM_ID] % 2;
+	const unsigned need = pool ? GY_SIM_MAP : GY_SIM_MAP_HEAP;
 	int err = mem_check(ep, remote, off, len);
+	bool is_void;
 
 	if (err)
 		return err;
 	if (!(ep->how.caps & need))
 		return -EOPNOTSUPP;
-	if (!remote->w[MEM_POOL] && sim_ep_nic(ep)->rank->world->ranks[ep->peer].gone)
+	if (!pool && !mem_is_there(ep, remote, &is_void))
 		return -ECONNRESET;
+	if (!pool && is_void)
+		return -EOPNOTSUPP;	/* a pull shows what is there now */
 	*ptrp = (const char *)(uintptr_t)remote->w[MEM_PTR] + off;
 	return 0;
 }
@@ -127,11 +184,15 @@ int sim_ep_pull(struct gy_ep *base, const struct gy_remote *remote, size_t off, 
 {
 	const struct sim_ep *ep = to_sim_ep(base);
 	int err = mem_check(ep, remote, off, len);
+	bool is_void;
 
 	if (err)
 		return err;
-	if (sim_ep_nic(ep)->rank->world->ranks[ep->peer].gone)
+	if (!mem_is_there(ep, remote, &is_void))
 		return -ECONNRESET;
-	memcpy(dst, (const char *)(uintptr_t)remote->w[MEM_PTR] + off, len);
+	if (is_void)
+		memset(dst, 0xa5, len);
+	else
+		memcpy(dst, (const char *)(uintptr_t)remote->w[MEM_PTR] + off, len);
 	return 0;
 }

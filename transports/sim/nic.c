@@ -129,6 +129,22 @@ void sim_nic_arrived(struct sim_nic *nic)
 		sim_ring(nic->rank, nic->base.ctx);
 }
 
+/* Memory that ep's peer has revoked may have been read since: its messages cannot be later than that. */
+static void nic_hurry(struct sim_ep *ep)
+{
+	struct gy_list *pos, *after;
+
+	gy_list_for_each_safe(pos, after, &ep->flying) {
+		struct sim_parcel *p = gy_list_entry(pos, struct sim_parcel, link);
+
+		if (p->kind != SIM_MSG)
+			continue;
+		sim_cancel(p->world, &p->ev);
+		sim_parcel_arrive(p);
+	}
+	ep->hurry = false;
+}
+
 static int sim_poll(struct gy_ep *base)
 {
 	struct sim_ep *ep = to_sim_ep(base);
@@ -136,6 +152,8 @@ static int sim_poll(struct gy_ep *base)
 	const unsigned closes = nic->closes;
 	int n = 0, budget;
 
+	if (ep->hurry)
+		nic_hurry(ep);
 	if (gy_list_empty(&ep->arrived))
 		return 0;
 	budget = 1 + (int)sim_below(nic->rank->world, NIC_BUDGET);

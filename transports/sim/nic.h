@@ -43,6 +43,9 @@ struct sim_ep {
 	struct sim_parcel *dial;	/* SIM_CONNECT, until the peer has answered */
 	struct sim_parcel *room, *down;	/* one of each, made in advance */
 	struct gy_list flying, arrived;	/* to us */
+	uint64_t lends;			/* so far, by us */
+	struct gy_list revoked;		/* struct sim_revoked: of what we had lent */
+	bool hurry;			/* the peer has revoked: a poll finds what it had said before */
 	struct gy_list grains;		/* SIM_SENT: grains that are with us, by own */
 	unsigned msgs_out, grains_out;	/* from us, not yet handed over */
 	uint64_t floor;			/* nothing reaches the peer before */
@@ -105,6 +108,7 @@ static inline bool sim_overlap(const void *a, size_t alen, const void *b, size_t
 struct sim_parcel *sim_parcel_new(struct sim_ep *to, enum sim_kind kind, size_t len);
 void sim_parcel_free(struct sim_parcel *p);		/* wherever it is; NULL is fine */
 void sim_parcel_fly(struct sim_parcel *p, uint64_t at);
+void sim_parcel_arrive(struct sim_parcel *p);
 /* Takes an arrived parcel out of its lists; it is the caller's. */
 void sim_parcel_take(struct sim_parcel *p);
 /* Takes the bytes of a grain from its source. */
@@ -143,6 +147,9 @@ int sim_ep_map(struct gy_ep *ep, const struct gy_remote *remote, size_t off, siz
 	       const void **ptrp);
 int sim_ep_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst,
 		size_t len);
+/* What ep has lent of that is void from now on. */
+void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len);
+void sim_revoked_free(struct sim_ep *ep);
 
 /* ---- boot.c ---- */
 void sim_context_forget(struct gy_sim_rank *rank, const struct gyre_context *ctx);

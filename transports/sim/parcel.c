@@ -23,10 +23,20 @@ static void parcel_call(struct sim_parcel *p)
 	sim_nic_arrived(nic);
 }
 
+void sim_parcel_arrive(struct sim_parcel *p)
+{
+	struct sim_ep *to = p->to;
+
+	gy_list_del(&p->link);
+	gy_list_add_tail(&to->arrived, &p->link);
+	if (gy_list_empty(&to->busy_link))
+		gy_list_add_tail(&sim_ep_nic(to)->busy, &to->busy_link);
+	sim_nic_arrived(sim_ep_nic(to));
+}
+
 static void parcel_fire(struct sim_event *ev)
 {
 	struct sim_parcel *p = gy_container_of(ev, struct sim_parcel, ev);
-	struct sim_ep *to = p->to;
 
 	if (p->kind == SIM_CONNECT) {
 		parcel_call(p);
@@ -37,11 +47,7 @@ static void parcel_fire(struct sim_event *ev)
 		sim_at(p->world, ev, p->at);
 		return;
 	}
-	gy_list_del(&p->link);
-	gy_list_add_tail(&to->arrived, &p->link);
-	if (gy_list_empty(&to->busy_link))
-		gy_list_add_tail(&sim_ep_nic(to)->busy, &to->busy_link);
-	sim_nic_arrived(sim_ep_nic(to));
+	sim_parcel_arrive(p);
 }
 
 struct sim_parcel *sim_parcel_new(struct sim_ep *to, enum sim_kind kind, size_t len)

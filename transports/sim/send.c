@@ -179,6 +179,7 @@ void sim_ep_revoke(struct gy_ep *base, const void *ptr, size_t len)
 	struct gy_grain *grain;
 	struct sim_parcel *p;
 
+	sim_lend_revoke(ep, ptr, len);
 	revoke_incoming(&ep->flying, ptr, len);
 	revoke_incoming(&ep->arrived, ptr, len);
 	while ((p = revoke_find(ep, ptr, len)) != NULL) {
