@@ -25,6 +25,7 @@
 
 #define EP_BLOB_VERSION 1
 #define EP_DRAIN_NS (1000 * 1000 * 1000ull)
+#define EP_NODE_SNDBUF (128 * 1024)	/* to a rank on this machine */
 #define EP_GRAIN (256 * 1024)	/* a usual grain, where none is configured */
 
 uint64_t tcp_now(const struct tcp_ep *te)
@@ -198,17 +199,32 @@ static void ep_lane_ready(struct gy_poll_fd *pfd, uint32_t events)
 	tcp_leave(te);
 }
 
+/*
+ * How much a bulk lane may take in advance.  On one machine nothing is gained by more than keeps
+ * the other side busy, and much is lost when what is under way outgrows the caches: autotuned
+ * buffers cost up to twice the processor time.
+ */
+static void ep_tune_bulk(const struct tcp_ep *te, int fd)
+{
+	const struct gyre_context *ctx = te->base.nic->ctx;
+	const int lowat = 2 * (int)(ctx->cfg.grain_bytes ? ctx->cfg.grain_bytes : EP_GRAIN);
+	const int here = EP_NODE_SNDBUF;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+	if (!gy_wire_reach(ctx->wire, GY_WIRE_UNIX, &ctx->job[te->base.peer->rank].addr))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &here, sizeof(here));
+}
+
 /* A socket becomes a lane.  On an error it is still the caller's. */
 static int ep_add_lane(struct tcp_ep *te, unsigned index, int fd)
 {
 	const struct gyre_context *ctx = te->base.nic->ctx;
-	const int lowat = 2 * (int)(ctx->cfg.grain_bytes ? ctx->cfg.grain_bytes : EP_GRAIN);
 	struct tcp_lane *lane = &te->lanes[index];
 	int err;
 
 	gy_net_tune(fd, ctx->cfg.host_timeout_ms, false);	/* watch.c says why */
 	if (index > 0)
-		setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+		ep_tune_bulk(te, fd);
 	lane->pfd.fd = fd;
 	err = gy_poll_add(&te->base.nic->ctx->poll, &lane->pfd, EPOLLIN);
 	if (err) {
