@@ -104,7 +104,7 @@ void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len);
 void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		    const void *body);
 void gy_p2p_fail(struct gyre_comm *comm, int err);
-/* A rank says that it leaves: no message of its will come any more. */
+/* A rank has said that it leaves, or was never there: no message of its will come any more. */
 void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer);
 void gy_p2p_tick(struct gyre_comm *comm);
 #endif

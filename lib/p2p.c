@@ -296,11 +296,11 @@ static int p2p_can_come(const struct gyre_request *recv)
 		peer = gy_peer_get(comm->ctx, comm->ranks[i]);
 		if (!peer)
 			err = -EHOSTUNREACH;
-		else if (peer->left)
+		else if (peer->left || peer->state == GY_PEER_LOST)
 			gone = peer;
 		else
 			err = gy_peer_need(peer, comm);
-		can |= peer && !peer->left;
+		can |= peer && peer != gone;
 	}
 	return err || can || !gone ? err : gy_peer_need(gone, comm);
 }

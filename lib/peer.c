@@ -83,21 +83,23 @@ int gy_peer_connect(struct gy_peer *peer)
 	return err;
 }
 
-static void peer_is_gone(struct gyre_comm *comm, const struct gy_peer *peer)
+static void peer_is_gone(struct gyre_comm *comm, const struct gy_peer *peer, int err, const char *why)
 {
-	gy_comm_fail(comm, -ECONNRESET, "rank %d has left (gyre_context_destroy), and is needed",
-		     gy_comm_rank_of(comm, peer->rank));
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+
+	if (peer->left)
+		gy_comm_fail(comm, -ECONNRESET,
+			     "rank %d has left (gyre_context_destroy), and is needed", rank);
+	else
+		gy_comm_fail(comm, err, "rank %d is lost: %s", rank, why);
 }
 
 int gy_peer_need(struct gy_peer *peer, struct gyre_comm *comm)
 {
 	const int err = gy_peer_connect(peer);
 
-	if (err && peer->left)
-		peer_is_gone(comm, peer);
-	else if (err)
-		gy_comm_fail(comm, err, "rank %d is lost: %s", gy_comm_rank_of(comm, peer->rank),
-			     gyre_strerror(err));
+	if (err)
+		peer_is_gone(comm, peer, err, gyre_strerror(err));
 	return err;
 }
 
@@ -167,19 +169,25 @@ static struct gy_stream *peer_needed_by(const struct gy_peer *peer)
 	return NULL;
 }
 
-/* It left in good order: only operations that still need it fail. */
-static void peer_left_comms(struct gy_peer *peer)
+/*
+ * It left in good order, or may have before we knew it: only operations that need it fail.
+ */
+static void peer_left_comms(struct gy_peer *peer, int err, const char *why)
 {
+	struct gy_engine *e = &peer->ctx->engine;
+	struct gy_list *pos;
 	struct gy_stream *s;
 
 	while ((s = peer_needed_by(peer)))
-		peer_is_gone(s->run->comm, peer);
+		peer_is_gone(s->run->comm, peer, err, why);
+	gy_list_for_each(pos, &e->comms)
+		gy_p2p_left(gy_list_entry(pos, struct gyre_comm, link), peer);
 }
 
 void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 {
 	struct gy_peer *peer = ep->peer;
-	const bool orderly = peer->left && err != -EPROTO;
+	const bool orderly = peer->left || peer->state == GY_PEER_CONNECTING;
 
 	gy_assert(gy_driver_held(&ep->nic->ctx->engine));
 	if (peer->state == GY_PEER_LOST)
@@ -188,8 +196,8 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 	peer->err = err;
 	if (ep->nic->ctx->engine.leaving)
 		return;
-	if (orderly)
-		peer_left_comms(peer);
+	if (orderly && err != -EPROTO)
+		peer_left_comms(peer, err, why);
 	else
 		peer_lost_comms(peer, err, why);
 }
@@ -244,7 +252,7 @@ void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr 
 	}
 	peer->left = true;
 	while (!e->leaving && (s = peer_awaited_by(peer)))
-		peer_is_gone(s->run->comm, peer);
+		peer_is_gone(s->run->comm, peer, -ECONNRESET, "");
 	gy_list_for_each(pos, &e->comms)
 		gy_p2p_left(gy_list_entry(pos, struct gyre_comm, link), peer);
 	peer_answer_bye(e, peer);
