@@ -77,8 +77,8 @@ static void posix_notify_word(struct gy_sys *sys, _Atomic uint32_t *word)
 }
 
 /*
- * The boot id tells machines apart, the IPC namespace containers, and a hash of the host's name makes
- * up for either being hidden.
+ * The boot id tells machines apart, the IPC and network namespaces containers, and a hash of the
+ * host's name makes up for either being hidden.
  */
 static void posix_node(struct gy_sys *sys, uint64_t id[2])
 {
@@ -100,6 +100,8 @@ static void posix_node(struct gy_sys *sys, uint64_t id[2])
 		h = (h ^ (unsigned char)text[n]) * 0x100000001b3u;
 	id[0] = h;
 	id[1] = stat("/proc/self/ns/ipc", &st) ? 0 : (uint64_t)st.st_ino;
+	if (stat("/proc/self/ns/net", &st) == 0)	/* another one has another loopback */
+		id[1] ^= (uint64_t)st.st_ino << 32;
 }
 
 static void *posix_thread_main(void *arg)
