@@ -129,7 +129,7 @@ static void rank_schedule(struct round *r, struct gy_sim_rank *rank)
  */
 static bool rank_named(const struct round *r, const char *text)
 {
-	char name[16];
+	char name[24];
 	int i;
 
 	for (i = 0; i < r->nranks; i++) {
