@@ -94,10 +94,10 @@ void tcp_lane_ended(struct tcp_lane *lane, int err)
 	lane->ended = lane->broken = true;
 	if (te->nended++ == 0)
 		te->err = err;
-	if (te->nended == te->nopen)
-		tcp_down(te, te->err,
-			 te->err == -ETIMEDOUT ? "its host vanished"
-					       : "its process ended or closed the connection");
+	if (err == -ETIMEDOUT)		/* nothing more will come on the others either */
+		tcp_down(te, err, "its host vanished");
+	else if (te->nended == te->nopen)
+		tcp_down(te, te->err, "its process ended or closed the connection");
 }
 
 static void ep_free(struct tcp_ep *te)
