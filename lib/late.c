@@ -78,20 +78,27 @@ static void late_probe(struct gy_engine *e, struct gy_run *run)
 		late_each_peer(run, late_probe_peer, e);
 }
 
+#define LATE_NAMES 8	/* ranks that a message names at most */
+
 struct late_text {
-	char text[160];
+	char text[32 * LATE_NAMES];
 	size_t len;
-	int last;
+	int named[LATE_NAMES];
+	unsigned n;
 };
 
 static void late_name_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 {
 	struct late_text *t = arg;
 	const int rank = gy_comm_rank_of(run->comm, peer->rank);
+	unsigned i;
 
-	if (rank == t->last || t->len > sizeof(t->text) - 32)
+	for (i = 0; i < t->n; i++)
+		if (t->named[i] == rank)
+			return;
+	if (t->n == LATE_NAMES)
 		return;
-	t->last = rank;
+	t->named[t->n++] = rank;
 	t->len += (size_t)snprintf(t->text + t->len, sizeof(t->text) - t->len, "%s%d%s",
 				   t->len ? ", " : "", rank,
 				   peer->state == GY_PEER_CONNECTING ? " (not connected)" : "");
@@ -99,7 +106,7 @@ static void late_name_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 
 static void late_describe(struct gy_engine *e, struct gy_run *run, char *buf, size_t len)
 {
-	struct late_text t = { .last = -1 };
+	struct late_text t = { .n = 0 };
 	char call[96];
 
 	if (!run->plan && run->peer < 0)

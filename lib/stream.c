@@ -540,7 +540,8 @@ int gy_stream_pump(struct gy_engine *e, struct gy_stream *s)
 	if (s->finished || (s->peer->state != GY_PEER_UP && !gy_stream_has_all(s)))
 		return 0;
 	err = s->out ? stream_pump_out(e, s) : stream_pump_in(e, s);
-	return err == -EAGAIN ? 0 : err;
+	/* No connection any more: gy_ep_down follows, and says why. */
+	return err == -EAGAIN || err == -ENOTCONN ? 0 : err;
 }
 
 /* The LEND that has this element: a grain may be lent in several pieces. */
