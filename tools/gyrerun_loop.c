@@ -20,7 +20,8 @@
 
 #define LOOP_DRAIN_MS 1000	/* for output, after all children have ended */
 #define LOOP_NODE_MS 3000	/* beyond the grace, for a node's gyrerun to end */
-#define LOOP_STDIN_FULL (64 * 1024)
+#define LOOP_STDIN_FULL (64 * 1024)	/* bytes that wait for rank 0 to read them */
+#define LOOP_NODE_STDIN_FULL (4 * 1024 * 1024)
 
 static const int loop_signals[] = { SIGINT,  SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT,
 				    SIGTSTP, SIGCHLD };
@@ -174,13 +175,22 @@ static void loop_on_signal(struct gr_job *job, int sig)
 /* ---- stdin ---- */
 
 /* Not while we are a background job of a terminal: reading would stop us. */
+static bool loop_in_background(const struct gr_job *job)
+{
+	const pid_t fg = job->is_node ? -1 : tcgetpgrp(job->in);
+
+	return fg >= 0 && fg != getpgrp();
+}
+
 static bool loop_stdin_wanted(const struct gr_job *job)
 {
-	const pid_t fg = job->in >= 0 && !job->is_node ? tcgetpgrp(job->in) : -1;
+	const struct gr_child *to = job->stdin_to;
 
-	if (job->in < 0 || (fg >= 0 && fg != getpgrp()))
+	if (job->in < 0 || loop_in_background(job))
 		return false;
-	return job->is_node || (job->stdin_to && job->stdin_to->queued < LOOP_STDIN_FULL);
+	if (job->is_node)		/* signals come here too */
+		return !to || to->queued < LOOP_NODE_STDIN_FULL;
+	return to && to->in >= 0 && to->queued < LOOP_STDIN_FULL;
 }
 
 static void loop_stdin_end(struct gr_job *job)
@@ -291,7 +301,9 @@ static int loop_fill(const struct gr_job *job, struct pollfd *pfds)
 	int n = 0, i;
 
 	n = loop_add(pfds, n, job->sigfd, POLLIN);
-	n = loop_add(pfds, n, job->in, loop_stdin_wanted(job) ? POLLIN : 0);
+	/* A node learns of the end of its stdin even while it does not read it. */
+	pfds[n].fd = loop_stdin_wanted(job) || job->is_node ? job->in : -1;
+	pfds[n++].events = loop_stdin_wanted(job) ? POLLIN : 0;
 	n = loop_add(pfds, n, job->out.fd, job->out.len ? POLLOUT : 0);
 	n = loop_add(pfds, n, job->err.fd, job->err.len ? POLLOUT : 0);
 	for (i = 0; i < job->nchildren; i++) {
