@@ -6,21 +6,17 @@
  * is an error at once.
  */
 #define _GNU_SOURCE
-#include "lib/boot.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/addrs.h"
 #include "lib/alloc.h"
-#include "lib/boot_wire.h"
-#include "lib/hello.h"
+#include "lib/boot_priv.h"
 #include "lib/log.h"
 #include "lib/net.h"
 #include "lib/sys.h"
@@ -53,17 +49,9 @@ struct boot_search {
 	uint64_t start_ms;	/* when to start the next */
 };
 
-static uint64_t boot_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static int boot_ms_until(uint64_t end_ms)
 {
-	const uint64_t now = boot_now_ms();
+	const uint64_t now = gy_boot_now_ms();
 
 	if (end_ms <= now)
 		return 0;
@@ -167,7 +155,7 @@ static void boot_start_next(struct boot_search *s)
 	if (c->fd < 0)
 		s->err = c->fd;
 	else
-		s->start_ms = boot_now_ms() + BOOT_STAGGER_MS;
+		s->start_ms = gy_boot_now_ms() + BOOT_STAGGER_MS;
 }
 
 static int boot_pending(const struct boot_search *s, struct pollfd *pfds, int *index)
@@ -207,13 +195,13 @@ static int boot_connect(struct boot_search *s, uint64_t end_ms, int *which)
 
 	for (;;) {
 		n = boot_pending(s, pfds, index);
-		while (s->started < s->n && (n == 0 || boot_now_ms() >= s->start_ms)) {
+		while (s->started < s->n && (n == 0 || gy_boot_now_ms() >= s->start_ms)) {
 			boot_start_next(s);
 			n = boot_pending(s, pfds, index);
 		}
 		if (n == 0)
 			return s->err;
-		if (boot_now_ms() >= end_ms)
+		if (gy_boot_now_ms() >= end_ms)
 			return -ETIMEDOUT;
 		poll(pfds, (nfds_t)n,
 		     boot_ms_until(s->started < s->n && s->start_ms < end_ms ? s->start_ms
@@ -375,7 +363,7 @@ static int boot_serve(struct gy_boot *b, const char *addr, const uint8_t *key, c
 int gy_boot_join(const char *addr, int rank, int nranks, int serve, uint8_t key[GY_KEY_LEN],
 		 int have_key, int timeout_ms, struct gy_boot **bp)
 {
-	const uint64_t end_ms = boot_now_ms() + (uint64_t)timeout_ms;
+	const uint64_t end_ms = gy_boot_now_ms() + (uint64_t)timeout_ms;
 	struct gy_boot *b;
 	char text[300];
 	int err = 0;
@@ -408,7 +396,7 @@ int gy_boot_join(const char *addr, int rank, int nranks, int serve, uint8_t key[
 int gy_boot_allgather(void *boot, const void *in, void *out, size_t len)
 {
 	struct gy_boot *b = boot;
-	const uint64_t end_ms = boot_now_ms() + (uint64_t)b->timeout_ms + BOOT_GRACE_MS;
+	const uint64_t end_ms = gy_boot_now_ms() + (uint64_t)b->timeout_ms + BOOT_GRACE_MS;
 	struct gy_boot_head head = { .magic = GY_BOOT_MAGIC,
 				     .round = b->round,
 				     .len = len,

@@ -1,32 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * boot_server.c - the rendezvous: gathers a blob from each rank, gives all to all, round by round.
+ * Here its connections, events and deadlines; boot_gen.c has what the ranks do.
  *
- * Ranks that have proved the key form a generation: one connection for each rank, served until all
- * have closed.  A rank that comes again (its next context) while its generation still lives is
- * parked, without a verdict, until the next one begins.  A generation that fails (a rank is
- * missing, leaves, or is in another step) is over at once: its members are told when they ask.
  * Cost: O(ranks) per event; memory: two connections and one blob per rank, and BOOT_SPARE
- * strangers. Locking: one thread runs; stop, from any thread, is an eventfd.
+ * strangers.
+ * Locking: one thread runs; stop, from any thread, is an eventfd.
  */
 #define _GNU_SOURCE
-#include "lib/boot.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/addrs.h"
 #include "lib/alloc.h"
-#include "lib/boot_wire.h"
-#include "lib/hello.h"
-#include "lib/list.h"
+#include "lib/boot_priv.h"
 #include "lib/log.h"
 #include "lib/net.h"
 
@@ -36,304 +27,6 @@
 #define BOOT_SILENT_MS 30000		/* of a host, until the kernel calls it gone */
 #define BOOT_PAUSE_MS 100		/* of accepting, when descriptors are short */
 #define BOOT_MAX_RANKS (1 << 20)
-
-enum boot_state {
-	BOOT_HELLO,
-	BOOT_PROOF, /* a stranger */
-	BOOT_PARKED,				/* proved, for the next generation */
-	BOOT_HEAD,
-	BOOT_BODY,
-	BOOT_WAITING,
-	BOOT_REPLY, /* a member */
-};
-
-struct boot_conn {
-	struct gy_list link;		/* server.strangers, .parked, .members or .told */
-	struct gy_boot_server *s;
-	int fd;
-	enum boot_state state;
-	uint32_t rank;			/* once the hello is there */
-	uint64_t deadline_ms;		/* of a stranger */
-	int told;			/* -errno: its generation has failed */
-	size_t got, sent;		/* bytes of the message in hand */
-	struct gy_hello hello;
-	struct gy_challenge challenge;
-	struct gy_proof proof;
-	struct gy_boot_head head;	/* of the round: in, then out */
-	uint8_t *body;
-};
-
-struct gy_boot_server {
-	int listener, stop;
-	uint64_t listen_ms;		/* look at the listener from then on */
-	uint32_t nranks;
-	bool keyed;
-	uint8_t key[GY_KEY_LEN];	/* that hellos are proved by; zeros when not keyed */
-	uint8_t job_key[GY_KEY_LEN];	/* given to ranks when not keyed */
-	uint64_t end_ms;
-	bool stopping;
-
-	struct gy_list strangers, parked, members, told;
-	uint32_t nstrangers, nmembers, ntold;
-	struct boot_conn **member;	/* by rank; NULL: has not joined, or has left */
-	bool *joined;
-	uint32_t njoined, nwaiting;
-	int64_t left;			/* first member that has left, or -1 */
-
-	uint32_t round;
-	uint64_t round_len, round_end_ms;
-	uint8_t *all;			/* last reply; all have it before the next completes */
-	size_t all_size;
-
-	struct pollfd *pfds;
-	struct boot_conn **polled;
-	size_t npolled, max_polled;
-};
-
-static uint64_t boot_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static bool boot_is_stranger(const struct boot_conn *c)
-{
-	return c->state == BOOT_HELLO || c->state == BOOT_PROOF;
-}
-
-static void boot_drop(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-
-	if (boot_is_stranger(c)) {
-		s->nstrangers--;
-	} else if (c->told) {
-		s->ntold--;
-	} else if (c->state != BOOT_PARKED) {
-		s->nmembers--;
-		s->nwaiting -= c->state == BOOT_WAITING;
-		s->member[c->rank] = NULL;
-	}
-	gy_list_del(&c->link);
-	close(c->fd);
-	gy_free(c->body);
-	gy_free(c);
-}
-
-static void boot_drop_all(struct gy_list *list)
-{
-	while (!gy_list_empty(list))
-		boot_drop(gy_list_entry(list->next, struct boot_conn, link));
-}
-
-/* ---- generations ---- */
-
-static void boot_welcome(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-	struct gy_verdict v = { .status = 0 };
-
-	if (!s->keyed)
-		memcpy(v.key, s->job_key, sizeof(v.key));
-	gy_list_del(&c->link);
-	gy_list_add_tail(&s->members, &c->link);
-	s->nmembers++;
-	s->member[c->rank] = c;
-	s->njoined++;
-	s->joined[c->rank] = true;
-	c->state = BOOT_HEAD;
-	c->got = 0;
-	/* If it has gone already, reading from it will tell. */
-	(void)gy_net_say(c->fd, &v, sizeof(v));
-}
-
-/* There are no members: those who wait for their turn are the first of a new generation. */
-static void boot_next_generation(struct gy_boot_server *s)
-{
-	struct gy_list *pos, *after;
-
-	gy_assert(gy_list_empty(&s->members));
-	memset(s->joined, 0, s->nranks * sizeof(*s->joined));
-	s->njoined = s->nwaiting = s->round = 0;
-	s->left = -1;
-	gy_list_for_each_safe(pos, after, &s->parked)
-		boot_welcome(gy_list_entry(pos, struct boot_conn, link));
-}
-
-static void boot_reply(struct boot_conn *c, int status, uint64_t len)
-{
-	c->head = (struct gy_boot_head){ .magic = GY_BOOT_MAGIC,
-					 .round = c->head.round,
-					 .status = status,
-					 .len = len };
-	c->sent = 0;
-	c->state = BOOT_REPLY;
-}
-
-/* This generation can complete no round any more: its members are told when they wait for one. */
-static void boot_fail(struct gy_boot_server *s, int err)
-{
-	struct boot_conn *c;
-
-	while (!gy_list_empty(&s->members)) {
-		c = gy_list_entry(gy_list_pop(&s->members), struct boot_conn, link);
-		gy_list_add_tail(&s->told, &c->link);
-		s->ntold++;
-		s->nmembers--;
-		s->member[c->rank] = NULL;
-		c->told = err;
-		if (c->state == BOOT_WAITING)
-			boot_reply(c, err, 0);
-	}
-	boot_next_generation(s);
-}
-
-static void boot_fail_left(struct gy_boot_server *s)
-{
-	gy_err("rendezvous: rank %lld left while others wait for it", (long long)s->left);
-	boot_fail(s, -ECONNRESET);
-}
-
-/* A connection has ended.  A rank that leaves before the others have come takes them with it. */
-static void boot_lost(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-	const bool member = !boot_is_stranger(c) && c->state != BOOT_PARKED && !c->told;
-
-	if (member && s->left < 0)
-		s->left = c->rank;
-	boot_drop(c);
-	if (member && s->nwaiting)
-		boot_fail_left(s);
-	else if (member && s->njoined < s->nranks)
-		boot_fail(s, -ECONNRESET);
-}
-
-/* ---- rounds ---- */
-
-static int boot_gather(struct gy_boot_server *s)
-{
-	struct gy_list *pos;
-	struct boot_conn *c;
-	uint8_t *all;
-
-	if (s->all_size < s->nranks * s->round_len) {
-		all = gy_alloc_array(s->nranks, s->round_len);
-		if (!all)
-			return -ENOMEM;
-		gy_free(s->all);
-		s->all = all;
-		s->all_size = s->nranks * s->round_len;
-	}
-	gy_list_for_each(pos, &s->members) {
-		c = gy_list_entry(pos, struct boot_conn, link);
-		if (s->round_len)
-			memcpy(s->all + c->rank * s->round_len, c->body, s->round_len);
-		boot_reply(c, 0, s->nranks * s->round_len);
-	}
-	s->nwaiting = 0;
-	s->round++;
-	return 0;
-}
-
-/* All of c's blob is here. */
-static void boot_arrived(struct boot_conn *c)
-{
-	struct gy_boot_server *s = c->s;
-	const uint64_t end_ms = boot_now_ms() + c->head.timeout_ms;
-	int err;
-
-	if (c->told) {
-		boot_reply(c, c->told, 0);
-		return;
-	}
-	if (s->nwaiting == 0) {
-		s->round_len = c->head.len;
-		s->round_end_ms = end_ms;
-	}
-	if (end_ms < s->round_end_ms)
-		s->round_end_ms = end_ms;
-	c->state = BOOT_WAITING;
-	s->nwaiting++;
-	if (s->left >= 0) {
-		boot_fail_left(s);
-	} else if (c->head.len != s->round_len || c->head.round != s->round) {
-		gy_err("rendezvous: rank %u is in another step than the others", c->rank);
-		boot_fail(s, -EPROTO);
-	} else if (s->nwaiting == s->nranks) {
-		err = boot_gather(s);
-		if (err)
-			boot_fail(s, err);
-	}
-}
-
-/* ---- becoming a member ---- */
-
-/* The hello is here: what is wrong with it, as far as one can tell without proof. */
-static int boot_check_hello(const struct boot_conn *c)
-{
-	int err = gy_hello_check(&c->hello, c->s->key);
-
-	if (err)
-		return err;
-	if (strcmp(c->hello.service, GY_BOOT_SERVICE))
-		return -EPROTO;
-	return c->hello.to == c->s->nranks && c->hello.from < c->s->nranks ? 0 : -EINVAL;
-}
-
-static int boot_on_hello(struct boot_conn *c)
-{
-	const int err = boot_check_hello(c);
-	int r;
-
-	gy_hello_answer(&c->hello, c->s->key, err, &c->challenge);
-	r = gy_net_say(c->fd, &c->challenge, sizeof(c->challenge));
-	if (err || r)
-		return err ? err : r;
-	c->rank = c->hello.from;
-	c->state = BOOT_PROOF;
-	c->got = 0;
-	return 0;
-}
-
-static bool boot_is_parked(const struct gy_boot_server *s, uint32_t rank)
-{
-	struct gy_list *pos;
-
-	gy_list_for_each(pos, &s->parked)
-		if (gy_list_entry(pos, struct boot_conn, link)->rank == rank)
-			return true;
-	return false;
-}
-
-static int boot_on_proof(struct boot_conn *c)
-{
-	const struct gy_verdict taken = { .status = -EEXIST };
-	struct gy_boot_server *s = c->s;
-	int err;
-
-	err = gy_hello_proved(&c->hello, s->key, &c->challenge, &c->proof);
-	if (err)
-		return err;
-	if (s->joined[c->rank] && boot_is_parked(s, c->rank)) {
-		gy_err("rendezvous: two processes say that they are rank %u", c->rank);
-		gy_net_say(c->fd, &taken, sizeof(taken));
-		return -EEXIST;
-	}
-	s->nstrangers--;
-	if (!s->joined[c->rank]) {
-		boot_welcome(c);
-		return 0;
-	}
-	c->state = BOOT_PARKED;
-	gy_list_del(&c->link);
-	gy_list_add_tail(&s->parked, &c->link);
-	return 0;
-}
-
-/* ---- events ---- */
 
 static int boot_on_head(struct boot_conn *c)
 {
@@ -346,7 +39,7 @@ static int boot_on_head(struct boot_conn *c)
 		return -ENOMEM;
 	c->state = BOOT_BODY;
 	if (c->head.len == 0)
-		boot_arrived(c);
+		gy_boot_on_blob(c);
 	return 0;
 }
 
@@ -360,17 +53,17 @@ static int boot_read(struct boot_conn *c)
 	switch (c->state) {
 	case BOOT_HELLO:
 		r = gy_net_read(c->fd, &c->hello, sizeof(c->hello), &c->got);
-		return r == 1 ? boot_on_hello(c) : r;
+		return r == 1 ? gy_boot_on_hello(c) : r;
 	case BOOT_PROOF:
 		r = gy_net_read(c->fd, &c->proof, sizeof(c->proof), &c->got);
-		return r == 1 ? boot_on_proof(c) : r;
+		return r == 1 ? gy_boot_on_proof(c) : r;
 	case BOOT_HEAD:
 		r = gy_net_read(c->fd, &c->head, sizeof(c->head), &c->got);
 		return r == 1 ? boot_on_head(c) : r;
 	case BOOT_BODY:
 		r = gy_net_read(c->fd, c->body, c->head.len, &c->got);
 		if (r == 1)
-			boot_arrived(c);
+			gy_boot_on_blob(c);
 		return r == 1 ? 0 : r;
 	default:	/* it waits for us: only its end may come */
 		r = gy_net_read(c->fd, &none, 1, &got);
@@ -383,6 +76,8 @@ static int boot_write(struct boot_conn *c)
 	const size_t head = sizeof(c->head), total = head + c->head.len;
 	ssize_t n;
 
+	if (c->told && !c->head.status)
+		return -ECONNRESET;	/* that reply may be gone */
 	while (c->sent < total) {
 		if (c->sent < head)
 			n = send(c->fd, (char *)&c->head + c->sent, head - c->sent,
@@ -411,9 +106,9 @@ static void boot_accept(struct gy_boot_server *s)
 			return;
 		/* Also when descriptors or memory are short: the oldest stranger makes room. */
 		if ((fd < 0 || s->nstrangers == s->nranks + BOOT_SPARE) && s->nstrangers)
-			boot_drop(gy_list_entry(s->strangers.next, struct boot_conn, link));
+			gy_boot_drop(gy_list_entry(s->strangers.next, struct boot_conn, link));
 		if (fd < 0) {
-			s->listen_ms = boot_now_ms() + BOOT_PAUSE_MS;
+			s->listen_ms = gy_boot_now_ms() + BOOT_PAUSE_MS;
 			return;
 		}
 		c = gy_alloc(sizeof(*c));
@@ -425,7 +120,7 @@ static void boot_accept(struct gy_boot_server *s)
 		c->s = s;
 		c->fd = fd;
 		c->state = BOOT_HELLO;
-		c->deadline_ms = boot_now_ms() + BOOT_HELLO_MS;
+		c->deadline_ms = gy_boot_now_ms() + BOOT_HELLO_MS;
 		gy_list_add_tail(&s->strangers, &c->link);
 		s->nstrangers++;
 	}
@@ -456,7 +151,7 @@ static void boot_serve_once(struct gy_boot_server *s, int timeout_ms)
 
 	s->npolled = 0;
 	s->pfds[0] = (struct pollfd){ .fd = s->listener,
-				      .events = boot_now_ms() < s->listen_ms ? 0 : POLLIN };
+				      .events = gy_boot_now_ms() < s->listen_ms ? 0 : POLLIN };
 	s->pfds[1] = (struct pollfd){ .fd = s->stop, .events = s->stopping ? 0 : POLLIN };
 	boot_polled_add(s, &s->strangers);
 	boot_polled_add(s, &s->parked);
@@ -470,11 +165,11 @@ static void boot_serve_once(struct gy_boot_server *s, int timeout_ms)
 		c = s->polled[i];
 		err = c->state == BOOT_REPLY ? boot_write(c) : boot_read(c);
 		if (err)
-			boot_lost(c);
+			gy_boot_lost(c);
 	}
 	if (s->pfds[1].revents) {
 		s->stopping = true;
-		s->end_ms = boot_now_ms() + BOOT_FLUSH_MS;
+		s->end_ms = gy_boot_now_ms() + BOOT_FLUSH_MS;
 	}
 	if (s->pfds[0].revents)
 		boot_accept(s);
@@ -498,7 +193,7 @@ static void boot_name_missing(const struct gy_boot_server *s)
 /* Ends what is overdue; milliseconds until something else may be. */
 static int boot_tick(struct gy_boot_server *s)
 {
-	const uint64_t now = boot_now_ms();
+	const uint64_t now = gy_boot_now_ms();
 	uint64_t next = s->end_ms;
 	struct boot_conn *c;
 
@@ -508,15 +203,15 @@ static int boot_tick(struct gy_boot_server *s)
 			next = c->deadline_ms < next ? c->deadline_ms : next;
 			break;
 		}
-		boot_drop(c);
+		gy_boot_drop(c);
 	}
 	while (s->ntold > s->nranks)	/* they have had time enough to ask */
-		boot_drop(gy_list_entry(s->told.next, struct boot_conn, link));
+		gy_boot_drop(gy_list_entry(s->told.next, struct boot_conn, link));
 	if (now < s->listen_ms && s->listen_ms < next)
 		next = s->listen_ms;
 	if (s->nwaiting && s->round_end_ms <= now) {
 		boot_name_missing(s);
-		boot_fail(s, -ETIMEDOUT);
+		gy_boot_fail(s, -ETIMEDOUT);
 	} else if (s->nwaiting && s->round_end_ms < next) {
 		next = s->round_end_ms;
 	}
@@ -542,15 +237,15 @@ int gy_boot_server_run(struct gy_boot_server *s, int timeout_ms)
 {
 	int wait_ms;
 
-	s->end_ms = timeout_ms < 0 ? UINT64_MAX : boot_now_ms() + (uint64_t)timeout_ms;
-	boot_next_generation(s);
+	s->end_ms = timeout_ms < 0 ? UINT64_MAX : gy_boot_now_ms() + (uint64_t)timeout_ms;
+	gy_boot_next_generation(s);
 	for (;;) {
 		wait_ms = boot_tick(s);
 		if (s->njoined == s->nranks && s->nmembers == 0)
 			return 0;
-		if (s->stopping && (!boot_replies_left(s) || boot_now_ms() >= s->end_ms))
+		if (s->stopping && (!boot_replies_left(s) || gy_boot_now_ms() >= s->end_ms))
 			return -ECANCELED;
-		if (boot_now_ms() >= s->end_ms) {
+		if (gy_boot_now_ms() >= s->end_ms) {
 			boot_name_missing(s);
 			return -ETIMEDOUT;
 		}
@@ -657,6 +352,12 @@ void gy_boot_server_stop(struct gy_boot_server *s)
 
 	while (write(s->stop, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+static void boot_drop_all(struct gy_list *list)
+{
+	while (!gy_list_empty(list))
+		gy_boot_drop(gy_list_entry(list->next, struct boot_conn, link));
 }
 
 void gy_boot_server_close(struct gy_boot_server *s)

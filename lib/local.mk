@@ -21,6 +21,8 @@ libgy_la_SOURCES += \
 	%D%/addrs.h \
 	%D%/boot.c \
 	%D%/boot.h \
+	%D%/boot_gen.c \
+	%D%/boot_priv.h \
 	%D%/boot_server.c \
 	%D%/boot_wire.h \
 	%D%/hello.c \
