@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_conformance=180 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
+TEST_LIMITS = test_conformance=180 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -154,3 +154,17 @@ check_PROGRAMS += %D%/multi/test_big
 TESTS += %D%/multi/test_big.sh
 LONG_TESTS += %D%/multi/test_big.sh
 %C%_multi_test_big_LDADD = libgyre.la
+
+# Misuse and faults: in the simulator, and with processes.
+check_PROGRAMS += %D%/multi/test_faults
+TESTS += %D%/multi/test_faults
+LONG_TESTS += %D%/multi/test_faults
+%C%_multi_test_faults_SOURCES = \
+	%D%/multi/faults.c \
+	%D%/multi/faults.h \
+	%D%/multi/faults_kill.c \
+	%D%/multi/faults_late.c \
+	%D%/multi/faults_mismatch.c \
+	%D%/multi/faults_proc.c \
+	%D%/multi/test_faults.c
+%C%_multi_test_faults_LDADD = libgy.la
