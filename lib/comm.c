@@ -2,7 +2,8 @@
 /*
  * comm.c - communicators: membership, cached plans, agreement of calls, and failure.
  *
- * A communicator fails once and for good: its runs end, and every member that we are connected to is
+ * A communicator fails once and for good: its runs end, and every member that we are connected to
+ * is
  * told, who tells others in turn; whoever talks to us on it later is told then.
  * Locking: driver.
  */
@@ -33,7 +34,10 @@ static bool comm_is_local(const struct gyre_context *ctx, const int *ranks, int 
 	return true;
 }
 
-/* On one node, joined by lending: what one rank sees, all see, since reach is symmetric and settings agree. */
+/*
+ * On one node, joined by lending: what one rank sees, all see, since reach is symmetric and
+ * settings agree.
+ */
 static bool comm_lends(const struct gyre_context *ctx, const int *ranks, int size)
 {
 	int i, t;
@@ -114,7 +118,8 @@ void gy_comm_free(struct gyre_comm *comm)
 	gy_list_del(&comm->link);
 	if (comm->last)
 		gy_request_put(e, comm->last);
-	gy_list_for_each(pos, &e->requests) {	/* the next communicator may lie where this one was */
+	/* the next communicator may lie where this one was */
+	gy_list_for_each(pos, &e->requests) {
 		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);
 
 		if (req->bound.comm == comm)
@@ -366,16 +371,25 @@ static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)
 {
 	struct gy_engine *e = &comm->ctx->engine;
 	unsigned tries = TELL_TRIES;
-	struct gy_list *pos;
 
 	snprintf(comm->why, sizeof(comm->why), "%s", why);
 	/* Pairs with gyre_comm_status: text before error. */
 	atomic_store_explicit(&comm->err, err, memory_order_release);
 	if (!e->leaving)
 		gy_err("communicator %u failed: %s", comm->id, comm->why);
-	/* A peer that does not make room for that in a while is stopped: it reads nothing either. */
+	/*
+	 * A peer that does not make room for that in a while is stopped: it reads nothing either.
+	 */
 	while (!gy_comm_tell_all(comm) && tries--)
 		e->ctx->sys->ops->yield(e->ctx->sys);
+	gy_comm_stop(comm, err);
+}
+
+void gy_comm_stop(struct gyre_comm *comm, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos;
+
 	while ((pos = gy_list_first(&comm->runs)))
 		gy_run_end(e, gy_list_entry(pos, struct gy_run, comm_link), err);
 	gy_p2p_fail(comm, err);

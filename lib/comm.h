@@ -34,16 +34,21 @@ struct gyre_comm {
 	uint32_t seq;			/* of the next collective */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
-	struct gyre_request *last;	/* of the last small blocking call, kept for the next; or NULL */
+	/* of the last small blocking call, kept for the next; or NULL */
+	struct gyre_request *last;
 	struct gy_cached_plan *plans;	/* most recently used first */
 	struct gy_comm_fp history[GY_HISTORY];	/* of finished collectives, by seq */
 
-	struct gy_list posted;		/* receives that wait for a message: struct gyre_request.link */
-	struct gy_list unexpected;	/* first messages that wait for a receive: struct gy_parked */
+	/* receives that wait for a message: struct gyre_request.link */
+	struct gy_list posted;
+	/* first messages that wait for a receive: struct gy_parked */
+	struct gy_list unexpected;
 	struct gy_list
 		self; /* sends to this rank that wait for a receive: struct gyre_request.link */
-	struct gy_list early;		/* first messages that overtook an earlier one: struct gy_parked */
-	struct gy_list dropped;		/* refused messages whose senders must still be told: likewise */
+	/* first messages that overtook an earlier one: struct gy_parked */
+	struct gy_list early;
+	/* refused messages whose senders must still be told: likewise */
+	struct gy_list dropped;
 	uint32_t *sent, *received;	/* point-to-point messages so far, by rank here */
 
 	bool *told;			/* by rank here: knows that it has failed */
@@ -62,6 +67,8 @@ int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a 
 /* Fails it for good: logs, ends its runs and posted receives, tells the other members. */
 void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The part of it that ends runs and receives: again, for a driver that was killed before that. */
+void gy_comm_stop(struct gyre_comm *comm, int err);
 /* As said by peer in an ABORT. */
 void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		     const void *body);

@@ -2,8 +2,10 @@
 /*
  * context.c - joining a job and leaving it.
  *
- * The ranks exchange two blobs.  First: which node, which version and settings, and rank 0's job key;
- * from it each knows whether all are on one node, and refuses ranks that do not fit.  Then listeners and
+ * The ranks exchange two blobs.  First: which node, which version and settings, and rank 0's job
+ * key;
+ * from it each knows whether all are on one node, and refuses ranks that do not fit.  Then
+ * listeners and
  * transports open, and their addresses are exchanged.  No connection is made here.
  */
 #include "lib/context.h"
@@ -240,7 +242,10 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 		err = gy_wire_open(ctx, local, &ctx->wire, &own->addr);
 	if (!err)
 		err = transports_open(ctx, own);
-	/* A rank that failed must still take part, or the others would wait: it says so by node 0. */
+	/*
+	 * A rank that failed must still take part, or the others would wait: it says so by node
+	 * 0.
+	 */
 	if (err)
 		memset(own, 0, sizeof(*own));
 	i = g->fn(g->arg, own, ctx->job, sizeof(*own));
@@ -315,6 +320,8 @@ static void context_free(struct gyre_context *ctx, bool drain)
 			if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted))
 				gy_comm_fail(comm, -ECANCELED,
 					     "rank %d left with operations active", comm->rank);
+			if (!drain)
+				gy_comm_stop(comm, -ECANCELED);	/* killed while it failed */
 		}
 		gy_peers_close(e, drain);
 		while ((pos = gy_list_first(&e->comms)))

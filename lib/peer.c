@@ -227,7 +227,10 @@ static void peer_answer_bye(struct gy_engine *e, struct gy_peer *peer)
 		peer_say(e, peer, GY_MSG_BYE_ACK, &peer->said_ack);
 }
 
-/* A stream that expects a first message, of which none can come any more after BYE; or NULL. */
+/*
+ * A stream that expects a first message, or that its own be taken: after BYE neither happens any
+ * more.  Or NULL.
+ */
 static struct gy_stream *peer_awaited_by(const struct gy_peer *peer)
 {
 	struct gy_list *pos;
@@ -236,6 +239,9 @@ static struct gy_stream *peer_awaited_by(const struct gy_peer *peer)
 		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
 
 		if (!s->out && s->mode == GY_BY_OPEN)
+			return s;
+		/* Grains may have arrived before the transport says that they are sent. */
+		if (s->out && !s->finished && !(s->mode == GY_BY_GRANT && s->sent == s->len))
 			return s;
 	}
 	return NULL;

@@ -233,14 +233,19 @@ static void ep_down(struct sim_ep *ep, int err, const char *why)
 
 /* ---- handing over ---- */
 
+/* The parcel goes first: the rank may be killed while the message is looked at. */
 static void ep_deliver_msg(struct sim_ep *ep, struct sim_parcel *p)
 {
+	const struct gy_hdr hdr = p->hdr;
+	_Alignas(8) uint8_t body[GY_BODY_MAX];
+
+	memcpy(body, p->body, hdr.len);
+	sim_parcel_free(p);
 	if (ep->other) {
 		ep->other->msgs_out--;
 		sim_ep_freed(ep->other);
 	}
-	gy_deliver(&ep->base, &p->hdr, p->body);
-	sim_parcel_free(p);
+	gy_deliver(&ep->base, &hdr, body);
 }
 
 /*
