@@ -33,6 +33,12 @@ static gy_cold int call_refuse(const struct call *c, const char *what)
 	return -EINVAL;
 }
 
+/* NULL or GYRE_IN_PLACE. */
+static inline bool call_is_nowhere(const void *ptr)
+{
+	return (uintptr_t)ptr + 1 <= 1;
+}
+
 static int call_check(const struct call *c)
 {
 	const bool reduces = c->coll == GY_ALLREDUCE || c->coll == GY_REDUCE_SCATTER;
@@ -45,10 +51,11 @@ static int call_check(const struct call *c)
 		return call_refuse(c, "op is not an enum gyre_op");
 	if (gy_unlikely(c->count >= SIZE_MAX / 16 / UINT16_MAX))
 		return call_refuse(c, "count is too large for the address space");
-	if (gy_unlikely(c->count && (!c->out || (!c->in && c->coll != GY_BROADCAST))))
-		return call_refuse(c, c->coll == GY_BROADCAST ? "buf is NULL"
-				      : c->out		      ? "in is NULL"
-							      : "out is NULL");
+	if (gy_unlikely(c->count && call_is_nowhere(c->out)))
+		return call_refuse(c, c->coll == GY_BROADCAST ? "buf is NULL or GYRE_IN_PLACE"
+							      : "out is NULL or GYRE_IN_PLACE");
+	if (gy_unlikely(c->count && !c->in && c->coll != GY_BROADCAST))
+		return call_refuse(c, "in is NULL");
 	if (gy_unlikely(c->coll == GY_BROADCAST && (c->root < 0 || c->root >= c->comm->size)))
 		return call_refuse(c, "root is not a rank of comm");
 	return 0;
@@ -236,7 +243,9 @@ static inline __attribute__((always_inline)) bool call_again(const struct call *
 	struct gyre_request *req;
 	struct gy_engine *e;
 
-	if (gy_unlikely(!c->comm || !c->out || !c->in))
+	/* What has no room in the key is no type or operator. */
+	if (gy_unlikely(!c->comm || call_is_nowhere(c->out) || !c->in ||
+			((unsigned)c->type | (unsigned)c->op) > UINT8_MAX))
 		return false;
 	e = &c->comm->ctx->engine;
 	gy_engine_enter(e);

@@ -434,11 +434,15 @@ void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct 
 
 int gyre_comm_rank(const struct gyre_comm *comm)
 {
+	if (!comm)
+		gy_err("gyre_comm_rank: comm is NULL");
 	return comm ? comm->rank : -EINVAL;
 }
 
 int gyre_comm_size(const struct gyre_comm *comm)
 {
+	if (!comm)
+		gy_err("gyre_comm_size: comm is NULL");
 	return comm ? comm->size : -EINVAL;
 }
 

@@ -63,8 +63,13 @@ static int context_attr(struct gyre_context *ctx, const struct gyre_context_attr
 	ctx->rank = cfg->rank < 0 ? 0 : cfg->rank;
 	ctx->nranks = cfg->size < 0 ? 1 : cfg->size;
 	if (attr && attr->size < sizeof(*attr)) {
-		gy_err("gyre_context_create: attr->size is %zu, must be sizeof(struct gyre_context_attr)",
+		gy_err("gyre_context_create: attr->size is %zu, must be "
+		       "sizeof(struct gyre_context_attr)",
 		       attr->size);
+		return -EINVAL;
+	}
+	if (attr && (unsigned)attr->progress > GYRE_PROGRESS_MANUAL) {
+		gy_err("gyre_context_create: attr->progress is not an enum gyre_progress");
 		return -EINVAL;
 	}
 	if (attr && attr->allgather) {
@@ -116,7 +121,8 @@ static int gather_open(struct gyre_context *ctx, const struct gyre_context_attr 
 	if (ctx->nranks == 1)
 		return 0;
 	if (!cfg->root[0]) {
-		gy_err("GYRE_ROOT is not set: start the program by gyrerun, or set it to host:port of rank 0");
+		gy_err("GYRE_ROOT is not set: start the program by gyrerun, or set it to "
+		       "host:port of rank 0");
 		return -EINVAL;
 	}
 	err = gy_boot_join(cfg->root, ctx->rank, ctx->nranks, ctx->rank == 0, ctx->job_key,
@@ -148,7 +154,8 @@ static int blob_check(const struct first_blob *all, int rank)
 	const struct first_blob *b = &all[rank];
 
 	if (b->version != all[0].version || b->rank != rank) {
-		gy_err("rank %d speaks version %u of the protocol and calls itself rank %d; rank 0 speaks version %u",
+		gy_err("rank %d speaks version %u of the protocol and calls itself rank %d; "
+		       "rank 0 speaks version %u",
 		       rank, b->version, b->rank, all[0].version);
 		return -EPROTO;
 	}

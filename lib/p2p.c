@@ -456,28 +456,42 @@ struct p2p_args {
 	int rank, tag;
 };
 
-static gy_cold int p2p_bad(const char *name, const char *what)
+/* What a call's arguments are called. */
+struct p2p_names {
+	const char *buf, *count, *type, *rank, *tag;
+};
+
+static const struct p2p_names p2p_send_names = { "buf", "count", "type", "dest", "tag" };
+static const struct p2p_names p2p_recv_names = { "buf", "count", "type", "source", "tag" };
+static const struct p2p_names p2p_sendrecv_names[] = {
+	{ "recvbuf", "recvcount", "recvtype", "source", "recvtag" },
+	{ "sendbuf", "sendcount", "sendtype", "dest", "sendtag" },
+};
+
+static gy_cold int p2p_bad(const char *name, const char *arg, const char *what)
 {
-	gy_err("%s: %s", name, what);
+	gy_err("%s: %s %s", name, arg, what);
 	return -EINVAL;
 }
 
-static int p2p_check(const char *name, const void *buf, size_t count, enum gyre_type type, int rank,
-		     int tag, bool recv, const struct gyre_comm *comm)
+static int p2p_check(const char *name, const struct p2p_args *a, const struct p2p_names *arg)
 {
-	if (gy_unlikely(!comm))
-		return p2p_bad(name, "comm is NULL");
-	if (gy_unlikely((unsigned)type >= GYRE_NTYPES))
-		return p2p_bad(name, "type is not an enum gyre_type");
-	if (gy_unlikely(count > SIZE_MAX / 16))
-		return p2p_bad(name, "count is too large for the address space");
-	if (gy_unlikely(count && !buf))
-		return p2p_bad(name, "buf is NULL");
-	if (gy_unlikely((rank < 0 && !(recv && rank == GYRE_ANY_SOURCE)) || rank >= comm->size))
-		return p2p_bad(name, recv ? "source is not a rank of comm"
-					  : "dest is not a rank of comm");
-	if (gy_unlikely(tag < 0 && !(recv && tag == GYRE_ANY_TAG)))
-		return p2p_bad(name, "tag is negative");
+	const bool recv = a->kind == GY_REQ_RECV;
+	const void *buf = recv ? a->out : a->in;
+
+	if (gy_unlikely(!a->comm))
+		return p2p_bad(name, "comm", "is NULL");
+	if (gy_unlikely((unsigned)a->type >= GYRE_NTYPES))
+		return p2p_bad(name, arg->type, "is not an enum gyre_type");
+	if (gy_unlikely(a->count > SIZE_MAX / 16))
+		return p2p_bad(name, arg->count, "is too large for the address space");
+	if (gy_unlikely(a->count && (!buf || buf == GYRE_IN_PLACE)))
+		return p2p_bad(name, arg->buf, "is NULL or GYRE_IN_PLACE");
+	if (gy_unlikely((a->rank < 0 && !(recv && a->rank == GYRE_ANY_SOURCE)) ||
+			a->rank >= a->comm->size))
+		return p2p_bad(name, arg->rank, "is not a rank of comm");
+	if (gy_unlikely(a->tag < 0 && !(recv && a->tag == GYRE_ANY_TAG)))
+		return p2p_bad(name, arg->tag, "is negative");
 	return 0;
 }
 
@@ -515,12 +529,12 @@ static int p2p_request(const char *name, const struct p2p_args *args, bool persi
 	struct gy_engine *e;
 	int err;
 
-	err = p2p_check(name, args->in ? args->in : args->out, args->count, args->type, args->rank,
-			args->tag, args->kind == GY_REQ_RECV, args->comm);
+	err = p2p_check(name, args,
+			args->kind == GY_REQ_RECV ? &p2p_recv_names : &p2p_send_names);
 	if (err)
 		return err;
 	if (!reqp)
-		return p2p_bad(name, "reqp is NULL");
+		return p2p_bad(name, "reqp", "is NULL");
 	e = &args->comm->ctx->engine;
 	gy_engine_enter(e);
 	err = p2p_make(e, args, persistent, reqp);
@@ -599,8 +613,8 @@ static struct p2p_args recv_args(void *buf, size_t count, enum gyre_type type, i
 int gyre_send(const void *buf, size_t count, enum gyre_type type, int dest, int tag,
 	      struct gyre_comm *comm)
 {
-	const int err = p2p_check("gyre_send", buf, count, type, dest, tag, false, comm);
 	const struct p2p_args args = send_args(buf, count, type, dest, tag, comm);
+	const int err = p2p_check("gyre_send", &args, &p2p_send_names);
 
 	return err ? err : p2p_block(&comm->ctx->engine, &args, 1, NULL);
 }
@@ -624,8 +638,8 @@ int gyre_send_init(const void *buf, size_t count, enum gyre_type type, int dest,
 int gyre_recv(void *buf, size_t count, enum gyre_type type, int source, int tag,
 	      struct gyre_comm *comm, struct gyre_status *status)
 {
-	const int err = p2p_check("gyre_recv", buf, count, type, source, tag, true, comm);
 	const struct p2p_args args = recv_args(buf, count, type, source, tag, comm);
+	const int err = p2p_check("gyre_recv", &args, &p2p_recv_names);
 
 	return err ? err : p2p_block(&comm->ctx->engine, &args, 1, status);
 }
@@ -656,9 +670,8 @@ int gyre_sendrecv(const void *sendbuf, size_t sendcount, enum gyre_type sendtype
 	};
 	int err;
 
-	err = p2p_check("gyre_sendrecv", sendbuf, sendcount, sendtype, dest, sendtag, false, comm);
+	err = p2p_check("gyre_sendrecv", &args[1], &p2p_sendrecv_names[1]);
 	if (!err)
-		err = p2p_check("gyre_sendrecv", recvbuf, recvcount, recvtype, source, recvtag,
-				true, comm);
+		err = p2p_check("gyre_sendrecv", &args[0], &p2p_sendrecv_names[0]);
 	return err ? err : p2p_block(&comm->ctx->engine, args, 2, status);
 }

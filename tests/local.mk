@@ -19,6 +19,7 @@ EXTRA_DIST += \
 	%D%/run-test.sh
 
 unit_tests = \
+	%D%/unit/test_args \
 	%D%/unit/test_base \
 	%D%/unit/test_bench \
 	%D%/unit/test_boot \
