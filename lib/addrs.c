@@ -155,6 +155,9 @@ int gy_ips_local(const char *filter, struct gy_ip *ips, int max)
 	if (n == -EINVAL)
 		gy_err("GYRE_TCP_INTERFACES: \"%s\" is not a list of interfaces and networks",
 		       filter);
+	if (n == 0)
+		gy_err("no usable address of this machine is left (GYRE_TCP_INTERFACES \"%s\")",
+		       filter);
 	return n ? n : -EADDRNOTAVAIL;
 }
 

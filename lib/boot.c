@@ -23,6 +23,7 @@
 
 #define BOOT_CANDIDATES 16	/* addresses tried */
 #define BOOT_STAGGER_MS 250	/* between the starts of two */
+#define BOOT_ANSWER_MS 10000	/* for a rendezvous to answer a hello, if it is one */
 #define BOOT_GRACE_MS 2000	/* beyond the timeout, for the rendezvous to say who is missing */
 #define BOOT_SILENT_MS 30000	/* of a host, until the kernel calls it gone */
 
@@ -39,7 +40,7 @@ struct boot_candidate {
 	struct sockaddr_storage sa;
 	socklen_t len;
 	int fd;			/* while it connects, else -1 */
-	int err;		/* refuses for good: -EPROTO, -EACCES ... */
+	int err;		/* of its hello: not to be tried again in this search */
 };
 
 struct boot_search {
@@ -185,7 +186,7 @@ static void boot_search_stop(struct boot_search *s)
 }
 
 /*
- * Dials the candidates that have not refused for good, a new one each BOOT_STAGGER_MS or as soon as
+ * Dials the candidates that have not said no, a new one each BOOT_STAGGER_MS or as soon as
  * one fails.  Gives the first that connects and forgets the others; or the last error.
  */
 static int boot_connect(struct boot_search *s, uint64_t end_ms, int *which)
@@ -227,6 +228,7 @@ static int boot_hello(int fd, int rank, int nranks, uint8_t key[GY_KEY_LEN], int
 		      uint64_t end_ms)
 {
 	static const uint8_t no_key[GY_KEY_LEN];
+	const uint64_t answer_ms = gy_boot_now_ms() + BOOT_ANSWER_MS;
 	const uint8_t *k = have_key ? key : no_key;
 	struct gy_challenge c;
 	struct gy_verdict v;
@@ -237,7 +239,7 @@ static int boot_hello(int fd, int rank, int nranks, uint8_t key[GY_KEY_LEN], int
 	gy_hello_make(&h, k, GY_BOOT_SERVICE, (uint32_t)rank, (uint32_t)nranks, 0);
 	err = boot_write_all(fd, &h, sizeof(h), end_ms);
 	if (!err)
-		err = boot_read_all(fd, &c, sizeof(c), end_ms);
+		err = boot_read_all(fd, &c, sizeof(c), answer_ms < end_ms ? answer_ms : end_ms);
 	if (!err)
 		err = gy_hello_prove(&h, k, &c, &p);
 	if (!err)
@@ -262,12 +264,13 @@ static bool boot_final(int err)
 
 /*
  * All candidates in turn, until one says yes: its descriptor.  A connection to the wrong place (an
- * address that means another host there and here) must not hide the right one.
+ * address that means another host there and here) must not hide the right one.  Else the error: one
+ * to give up for only when none of them may become better.
  */
 static int boot_try(struct boot_search *s, int rank, int nranks, uint8_t key[GY_KEY_LEN],
 		    int have_key, uint64_t end_ms)
 {
-	int fd, err, which = 0, i, bad = 0;
+	int fd, err = -EHOSTUNREACH, which = 0, i;
 
 	for (;;) {
 		fd = boot_connect(s, end_ms, &which);
@@ -279,13 +282,15 @@ static int boot_try(struct boot_search *s, int rank, int nranks, uint8_t key[GY_
 		if (!err)
 			return fd;
 		close(fd);
-		if (!boot_final(err))
-			return err;
 		s->c[which].err = err;
 	}
-	for (i = 0; i < s->n; i++)
-		bad += s->c[i].err != 0;
-	return bad && bad == s->n ? s->c[which].err : fd;
+	for (i = 0; i < s->n; i++) {
+		if (!s->c[i].err)
+			return fd;
+		if (!boot_final(s->c[i].err))
+			err = s->c[i].err;
+	}
+	return err;
 }
 
 static const char *boot_explain(int err)

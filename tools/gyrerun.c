@@ -272,6 +272,7 @@ static int run_job(struct gr_job *job, const struct run_options *o)
 	if (o->hosts) {
 		n = run_split_hosts(o->hosts, &hosts);
 		err = gr_hosts_start(job, hosts, n, o->ssh);
+		free(hosts);
 	} else {
 		err = gr_ranks_start(job);
 	}
@@ -301,14 +302,12 @@ static int run_node(struct gr_job *job)
 
 int main(int argc, char **argv)
 {
-	struct gr_job *job = gr_alloc(sizeof(*job));
+	static struct gr_job job = { .grace_ms = 2000, .in = STDIN_FILENO };
 	struct run_options o;
 
-	job->grace_ms = 2000;
-	job->in = STDIN_FILENO;
-	run_parse(job, &o, argc, argv);
-	gr_loop_init(job);
+	run_parse(&job, &o, argc, argv);
+	gr_loop_init(&job);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* what ranks leave behind is reaped here */
 	gr_guard_start();
-	return o.node ? run_node(job) : run_job(job, &o);
+	return o.node ? run_node(&job) : run_job(&job, &o);
 }

@@ -29,7 +29,7 @@ extern char **environ;
 
 static void host_queue(struct gr_child *c, const void *data, size_t len)
 {
-	if (c->in < 0)
+	if (c->in < 0 || len == 0)
 		return;
 	c->queue = realloc(c->queue, c->queued + len);
 	if (!c->queue)
@@ -66,7 +66,8 @@ void gr_child_flush(struct gr_child *c)
 	if (c->in < 0)
 		return;
 	c->queued -= done;
-	memmove(c->queue, c->queue + done, c->queued);
+	if (done)
+		memmove(c->queue, c->queue + done, c->queued);
 	if (c->closing && c->queued == 0)
 		host_close(c);
 }
@@ -177,23 +178,35 @@ static char *host_quote(const char *text)
 	return quoted;
 }
 
-/* "ssh -p 22", host, "'/usr/bin/gyrerun' --node" */
-static char **host_argv(const char *ssh, const char *host, const char *self)
+struct host_command {
+	char **argv;	/* "ssh", "-p", "22", host, "'/usr/bin/gyrerun' --node" */
+	char *words, *remote;	/* what argv points into */
+};
+
+static void host_command_init(struct host_command *c, const char *ssh, const char *host,
+			      const char *self)
 {
-	char *words = strdup(ssh), *command, *quoted = host_quote(self), *save = NULL, *w;
-	char **argv = gr_alloc((strlen(ssh) + 4) * sizeof(*argv));
+	char *quoted = host_quote(self), *save = NULL, *w;
 	int n = 0;
 
-	if (!words || asprintf(&command, "%s --node", quoted) < 0)
+	c->words = strdup(ssh);
+	c->argv = gr_alloc((strlen(ssh) + 4) * sizeof(*c->argv));
+	if (!c->words || asprintf(&c->remote, "%s --node", quoted) < 0)
 		gr_die("out of memory");
 	free(quoted);
-	for (w = strtok_r(words, " ", &save); w; w = strtok_r(NULL, " ", &save))
-		argv[n++] = w;
+	for (w = strtok_r(c->words, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		c->argv[n++] = w;
 	if (n == 0)
 		gr_die("--ssh needs a command");
-	argv[n++] = (char *)host;
-	argv[n++] = command;
-	return argv;
+	c->argv[n++] = (char *)host;
+	c->argv[n++] = c->remote;
+}
+
+static void host_command_fini(struct host_command *c)
+{
+	free(c->argv);
+	free(c->words);
+	free(c->remote);
 }
 
 static void host_child(char **argv, const int in[2], const int out[2], const int err[2])
@@ -241,6 +254,7 @@ int gr_hosts_start(struct gr_job *job, char *const *hosts, int nhosts, const cha
 {
 	char self[4096];
 	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	struct host_command command;
 	int i, first = 0, count;
 
 	if (n < 0)
@@ -252,7 +266,9 @@ int gr_hosts_start(struct gr_job *job, char *const *hosts, int nhosts, const cha
 		if (count == 0)
 			break;
 		snprintf(job->child[i].name, sizeof(job->child[i].name), "host %s", hosts[i]);
-		host_start(job, &job->child[i], host_argv(ssh, hosts[i], self));
+		host_command_init(&command, ssh, hosts[i], self);
+		host_start(job, &job->child[i], command.argv);
+		host_command_fini(&command);
 		host_describe(job, &job->child[i], first, count);
 		gr_child_flush(&job->child[i]);
 		first += count;

@@ -45,7 +45,7 @@ void gr_out_init(struct gr_out *o, int fd)
 
 static void io_append(struct gr_out *o, const char *data, size_t len)
 {
-	if (o->broken)
+	if (o->broken || len == 0)
 		return;
 	if (o->len + len > o->size) {
 		o->size = 2 * (o->len + len);
