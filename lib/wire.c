@@ -100,7 +100,8 @@ static void wire_on_hello(struct wire_conn *c)
 	gy_hello_answer(&c->hello, w->ctx->job_key, err, &c->challenge);
 	if (gy_net_say(c->pfd.fd, &c->challenge, sizeof(c->challenge)) && !err)
 		err = -ECONNRESET;
-	if (err == -ECONNRESET) {	/* a rank that we dialled meanwhile: it has given up this one */
+	/* a rank that we dialled meanwhile: it has given up this one */
+	if (err == -ECONNRESET) {
 		wire_conn_free(c);
 		return;
 	}
@@ -305,6 +306,7 @@ static void wire_node(uint8_t node[24])
 	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	char text[16 * 2 + 4 + 1] = "", *p = text;
 	struct stat st;
+	uint64_t net;
 	unsigned byte;
 	int i;
 
@@ -317,8 +319,10 @@ static void wire_node(uint8_t node[24])
 		node[i] = (uint8_t)byte;
 		p += p[2] == '-' ? 3 : 2;
 	}
-	if (stat("/proc/self/ns/net", &st) == 0)
-		memcpy(node + 16, &(uint64_t){ st.st_ino }, 8);
+	if (stat("/proc/self/ns/net", &st) == 0) {
+		net = st.st_ino;
+		memcpy(node + 16, &net, sizeof(net));
+	}
 }
 
 static void wire_loopback(struct wire_blob *b, bool in6)
