@@ -294,67 +294,96 @@ int suite_run_graph(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 
 /* ---- rings ---- */
 
+struct ring {
+	struct suite_values v;
+	size_t n;
+	bool persistent;
+	unsigned starts;
+	struct suite_buf in, out;
+	struct gyre_request *req[2];
+};
+
+/* One exchange: to the rank `by` above, from the one `by` below. */
+static int ring_exchange(struct suite_env *env, struct ring *g, int by, struct gyre_status *st)
+{
+	struct gyre_comm *comm = gyre_context_world(env->ctx);
+	const int to = (env->rank + by) % env->nranks;
+	const int from = (env->rank - by + env->nranks) % env->nranks;
+	struct gyre_status both[2];
+	int err;
+
+	if (!g->persistent)
+		return gyre_sendrecv(g->out.ptr, g->n, g->v.type, to, by, g->in.ptr, g->n,
+				     g->v.type, from, by, comm, st);
+	err = gyre_request_start(g->req[0]);
+	if (!err)
+		err = gyre_request_start(g->req[1]);
+	if (!err)
+		err = gyre_request_waitall(2, g->req, both);
+	*st = both[0];
+	return err;
+}
+
+static int ring_shift(struct suite_env *env, struct ring *g, int by, uint64_t seed)
+{
+	struct gyre_comm *comm = gyre_context_world(env->ctx);
+	const int to = (env->rank + by) % env->nranks;
+	const int from = (env->rank - by + env->nranks) % env->nranks;
+	struct gyre_status st;
+	unsigned start;
+	int err = 0;
+
+	if (g->persistent) {
+		err = gyre_recv_init(g->in.ptr, g->n, g->v.type, from, by, comm, &g->req[0]);
+		if (!err)
+			err = gyre_send_init(g->out.ptr, g->n, g->v.type, to, by, comm, &g->req[1]);
+	}
+	for (start = 0; start < g->starts && !err; start++) {
+		g->v.seed = seed + (uint64_t)by * 16 + start;
+		suite_fill(&g->v, env->rank, g->out.ptr, 0, g->n);
+		err = ring_exchange(env, g, by, &st);
+		if (!err && (st.source != from || st.count != g->n ||
+			     suite_differs(&g->v, from, g->in.ptr, 0, g->n) != g->n))
+			return suite_fail(env,
+					  "shift by %d: wrong, from %d came %zu of %zu elements",
+					  by, st.source, st.count, g->n);
+	}
+	gyre_request_free(g->req[0]);
+	gyre_request_free(g->req[1]);
+	g->req[0] = g->req[1] = NULL;
+	if (err)
+		return suite_fail(env, "shift by %d: %s", by, gyre_strerror(err));
+	return suite_buf_check(env, &g->in, "received") || suite_buf_check(env, &g->out, "sent")
+		       ? -1
+		       : 0;
+}
+
 /* Shifts by every distance, with sendrecv or persistent requests, started several times. */
 int suite_run_ring(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 {
-	struct gyre_comm *comm = gyre_context_world(env->ctx);
 	struct suite_rng own = suite_own_rng(env, seed);
-	struct suite_values v = { .type = (enum gyre_type)suite_below(rng, GYRE_NTYPES),
-				  .op = GYRE_MAX,
-				  .nranks = 1 };
-	const size_t esize = gyre_type_size(v.type), n = suite_count(env, rng, esize);
-	const bool persistent = suite_one_in(rng, 2), mem = suite_one_in(rng, 2);
-	const unsigned starts = 1 + (unsigned)suite_below(rng, 3);
-	struct gyre_request *req[2] = { NULL, NULL };
-	struct gyre_status status[2];
-	struct suite_buf in, out;
-	unsigned start, got;
-	int by, to, from, err = 0;
+	struct ring g = { .v = { .op = GYRE_MAX, .nranks = 1 } };
+	size_t esize;
+	bool mem;
+	int by;
 
-	suite_doing(env, "%s ring of %zu %s, %u times", persistent ? "persistent" : "sendrecv", n,
-		    gyre_type_name(v.type), starts);
-	if (suite_buf_alloc(env, &own, &in, n * esize, esize, mem) ||
-	    suite_buf_alloc(env, &own, &out, n * esize, esize, mem))
+	g.v.type = (enum gyre_type)suite_below(rng, GYRE_NTYPES);
+	esize = gyre_type_size(g.v.type);
+	g.n = suite_count(env, rng, esize);
+	g.persistent = suite_one_in(rng, 2);
+	mem = suite_one_in(rng, 2);
+	g.starts = 1 + (unsigned)suite_below(rng, 3);
+	suite_doing(env, "%s ring of %zu %s, %u times", g.persistent ? "persistent" : "sendrecv",
+		    g.n, gyre_type_name(g.v.type), g.starts);
+	if (suite_buf_alloc(env, &own, &g.in, g.n * esize, esize, mem) ||
+	    suite_buf_alloc(env, &own, &g.out, g.n * esize, esize, mem))
 		return -1;
-	for (by = 0; by < env->nranks && !err; by++) {
-		to = (env->rank + by) % env->nranks;
-		from = (env->rank - by + env->nranks) % env->nranks;
-		if (persistent) {
-			err = gyre_recv_init(in.ptr, n, v.type, from, by, comm, &req[0]);
-			if (!err)
-				err = gyre_send_init(out.ptr, n, v.type, to, by, comm, &req[1]);
-		}
-		for (start = 0; start < starts && !err; start++) {
-			v.seed = seed + (uint64_t)by * 16 + start;
-			suite_fill(&v, env->rank, out.ptr, 0, n);
-			if (persistent) {
-				err = gyre_request_start(req[0]);
-				if (!err)
-					err = gyre_request_start(req[1]);
-				if (!err)
-					err = gyre_request_waitall(2, req, status);
-			} else {
-				err = gyre_sendrecv(out.ptr, n, v.type, to, by, in.ptr, n, v.type,
-						    from, by, comm, status);
-			}
-			got = err ? 0 : (unsigned)suite_differs(&v, from, in.ptr, 0, n);
-			if (!err && (status[0].source != from || status[0].count != n || got != n))
-				return suite_fail(env,
-						  "shift by %d: from %d came %zu of %zu elements, "
-						  "%u right",
-						  by, status[0].source, status[0].count, n, got);
-			if (!err && (suite_buf_check(env, &in, "received") ||
-				     suite_buf_check(env, &out, "sent")))
-				return -1;
-		}
-		gyre_request_free(req[0]);
-		gyre_request_free(req[1]);
-		req[0] = req[1] = NULL;
+	for (by = 0; by < env->nranks; by++) {
+		if (ring_shift(env, &g, by, seed))
+			return -1;
 	}
-	if (err)
-		return suite_fail(env, "shift by %d: %s", by - 1, gyre_strerror(err));
-	suite_buf_free(env, &in);
-	suite_buf_free(env, &out);
+	suite_buf_free(env, &g.in);
+	suite_buf_free(env, &g.out);
 	return 0;
 }
 

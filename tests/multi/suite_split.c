@@ -27,7 +27,7 @@ static void split_draw(const struct suite_env *env, struct suite_rng *rng, struc
 			continue;
 		s->size++;
 		s->rank += s->key[r] < s->key[env->rank] ||
-			   (s->key[r] == s->key[env->rank] && r < env->rank);
+			   (r < env->rank && s->key[r] == s->key[env->rank]);
 	}
 }
 
