@@ -3,8 +3,7 @@
  * comm.c - communicators: membership, cached plans, agreement of calls, and failure.
  *
  * A communicator fails once and for good: its runs end, and every member that we are connected to
- * is
- * told, who tells others in turn; whoever talks to us on it later is told then.
+ * is told, who tells others in turn; whoever talks to us on it later is told then.
  * Locking: driver.
  */
 #include <errno.h>
@@ -118,10 +117,12 @@ void gy_comm_free(struct gyre_comm *comm)
 	gy_list_del(&comm->link);
 	if (comm->last)
 		gy_request_put(e, comm->last);
-	/* the next communicator may lie where this one was */
+	/* Requests that are left can be tested, waited for and freed, but not started. */
 	gy_list_for_each(pos, &e->requests) {
 		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);
 
+		if (req->comm == comm)
+			req->comm = NULL;
 		if (req->bound.comm == comm)
 			req->bound.comm = NULL;
 	}
@@ -409,6 +410,27 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	comm_fail(comm, err, why);
 }
 
+bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id)
+{
+	unsigned i;
+
+	for (i = 0; i < e->ndestroyed && i < GY_DESTROYED; i++)
+		if (e->destroyed[i] == id)
+			return true;
+	return false;
+}
+
+void gy_comm_tell_destroyed(struct gy_engine *e, uint32_t id, struct gy_peer *peer)
+{
+	char why[TEXT_MAX];
+	struct gy_hdr hdr = { .kind = GY_MSG_ABORT, .comm = id, .arg = EPROTO };
+
+	snprintf(why, sizeof(why), "rank %d of the world has destroyed the communicator",
+		 e->ctx->rank);
+	hdr.len = (uint32_t)strlen(why);
+	gy_peer_msg(e, peer, &hdr, why);
+}
+
 void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		     const void *body)
 {
@@ -455,6 +477,31 @@ int gyre_comm_status(const struct gyre_comm *comm, char *buf, size_t len)
 	return err;
 }
 
+/* Whether peers wait for calls of this rank on comm that have not come. */
+static bool comm_is_called(const struct gyre_comm *comm)
+{
+	const struct gy_engine *e = &comm->ctx->engine;
+	const struct gy_list *pos;
+	int i;
+
+	gy_list_for_each(pos, &comm->unexpected)
+		if (gy_list_entry(pos, struct gy_parked, link)->hdr.kind != GY_MSG_EAGER)
+			return true;
+	for (i = 0; i < comm->size; i++) {
+		const struct gy_peer *peer = e->peers[comm->ranks[i]];
+
+		if (!peer)
+			continue;
+		gy_list_for_each(pos, &peer->parked) {
+			const struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+			if (p->hdr.comm == comm->id && p->hdr.kind != GY_MSG_RELEASE)
+				return true;
+		}
+	}
+	return false;
+}
+
 void gyre_comm_destroy(struct gyre_comm *comm)
 {
 	struct gy_engine *e;
@@ -463,17 +510,21 @@ void gyre_comm_destroy(struct gyre_comm *comm)
 		return;
 	e = &comm->ctx->engine;
 	gy_engine_enter(e);
-	if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted))
+	if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted) ||
+	    !gy_list_empty(&comm->self))
 		gy_comm_fail(comm, -ECANCELED,
 			     "rank %d destroyed the communicator with operations active",
 			     comm->rank);
+	else if (comm_is_called(comm))
+		gy_comm_fail(comm, -EPROTO, "rank %d has destroyed the communicator", comm->rank);
+	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = comm->id;
 	gy_comm_free(comm);
 	gy_engine_leave(e);
 }
 
 struct split {
 	int32_t color, key;
-	uint32_t next_id;
+	uint32_t id;
 };
 
 /* The members of our color, ordered by (key, rank), into ranks (world ranks); returns how many. */
@@ -498,12 +549,30 @@ static int split_members(const struct gyre_comm *comm, const struct split *all, 
 	return n;
 }
 
+/*
+ * A name for what comes of a split: by the rank that gives it, and that rank's count of them.  So
+ * no two splits in the job share one, whatever the order in which threads make them.
+ */
+static uint32_t split_id(struct gy_engine *e)
+{
+	const struct gyre_context *ctx = e->ctx;
+	uint64_t id;
+
+	gy_engine_enter(e);
+	id = e->next_comm * (uint64_t)ctx->nranks + (uint64_t)ctx->rank;
+	if (id > UINT32_MAX)
+		id = 0;		/* the world's: none is left */
+	else
+		e->next_comm++;
+	gy_engine_leave(e);
+	return (uint32_t)id;
+}
+
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp)
 {
 	struct split own = { .color = color, .key = key }, *all;
 	struct gy_engine *e;
-	uint32_t id = 0;
-	int *ranks, rank = 0, size, err, i;
+	int *ranks, rank = 0, size, err;
 
 	if (!comm || !newp || color < -1) {
 		gy_err("gyre_comm_split: %s", !comm   ? "comm is NULL"
@@ -517,22 +586,21 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 	err = -ENOMEM;
 	if (!all || !ranks)
 		goto out;
-	gy_engine_enter(e);
-	own.next_id = e->next_comm;
-	gy_engine_leave(e);
+	if (comm->rank == 0)
+		own.id = split_id(e);
 	err = gyre_allgather(&own, all, sizeof(own), GYRE_UINT8, comm);
 	if (err)
 		goto out;
-	for (i = 0; i < comm->size; i++)
-		if (all[i].next_id > id)
-			id = all[i].next_id;
+	if (!all[0].id) {
+		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
+		err = -ENOSPC;
+		goto out;
+	}
 	size = split_members(comm, all, ranks, &rank);
 	gy_engine_enter(e);
-	if (e->next_comm <= id)
-		e->next_comm = id + 1;
 	*newp = NULL;
 	if (color >= 0)
-		err = gy_comm_create(comm->ctx, id, ranks, size, rank, newp);
+		err = gy_comm_create(comm->ctx, all[0].id, ranks, size, rank, newp);
 	gy_engine_leave(e);
 out:
 	gy_free(ranks);

@@ -43,8 +43,8 @@ struct gyre_comm {
 	struct gy_list posted;
 	/* first messages that wait for a receive: struct gy_parked */
 	struct gy_list unexpected;
-	struct gy_list
-		self; /* sends to this rank that wait for a receive: struct gyre_request.link */
+	/* sends to this rank that wait for a receive: struct gyre_request.link */
+	struct gy_list self;
 	/* first messages that overtook an earlier one: struct gy_parked */
 	struct gy_list early;
 	/* refused messages whose senders must still be told: likewise */
@@ -63,6 +63,13 @@ void gy_comm_free(struct gyre_comm *comm);
 void gy_comm_drop_unmatched(struct gyre_comm *comm);
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
+
+/*
+ * Whether a communicator of this id has been destroyed here, as far back as remembered; and telling
+ * a peer that still calls on it.  When there is no room to tell it, its next probe finds out.
+ */
+bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id);
+void gy_comm_tell_destroyed(struct gy_engine *e, uint32_t id, struct gy_peer *peer);
 
 /* Fails it for good: logs, ends its runs and posted receives, tells the other members. */
 void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)

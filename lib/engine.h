@@ -10,8 +10,8 @@
  *
  *   EAGER	up to the eager limit, within the peer's allowance: one message with the bytes
  *   LEND	GY_CAP_LEND: messages that say where bytes lie; answered by RELEASE
- *   GRANT	GY_CAP_BULK: the receiver says how far the sender may send; grains follow.  RTS asks for a grant
- *		where the receiver expects an eager message or knows nothing yet (point-to-point)
+ *   GRANT	GY_CAP_BULK: the receiver says how far the sender may send; grains follow.  RTS
+ *		asks for a grant where the receiver expects an eager message or knows nothing yet
  *
  * Everything that a stream has to say follows from its state (released against told, ready against
  * sent ...), so a full small lane loses nothing: when there is room, streams are pumped again.
@@ -23,7 +23,7 @@
  *
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
  *   straight.c	the small-message executor		peer.c	   connections and their loss
- *   pool.c	slots					engine.c   token, waiting, progress thread, time
+ *   pool.c	slots					engine.c   token, waiting, time
  */
 #include <gyre/types.h>
 #include <stdatomic.h>
@@ -46,12 +46,13 @@ struct gy_thread;
 #define GY_MAX_RUNS 256		/* operations outstanding in a context */
 #define GY_MAX_ENDS 128		/* inputs of a move */
 #define GY_BOUNCE_BYTES (256 * 1024)
-#define GY_LINE_ENDS 96		/* ends and twice the moves of a plan that can run as a straight line */
+#define GY_LINE_ENDS 96		/* ends and twice the moves of what can go by a straight line */
 #define GY_FOLD_BYTES (16 * 1024)
 
 enum gy_msg_kind {
 	GY_MSG_EAGER = 1,	/* body: the whole stream */
-	GY_MSG_LEND,		/* body: struct gy_lend_body: elements from off on can be read there */
+	/* body: struct gy_lend_body: elements from off on can be read there */
+	GY_MSG_LEND,
 	GY_MSG_RTS,		/* please grant */
 	GY_MSG_GRANT,		/* send up to element off */
 	GY_MSG_RELEASE,		/* elements before off may be reused */
@@ -96,7 +97,9 @@ struct gy_lent {
 	struct gy_remote remote;
 };
 
-/* How a stream goes; an in-stream that could be eager or lent is OPEN until the first message says. */
+/*
+ * How a stream goes; an in-stream that could be eager or lent is OPEN until the first message says.
+ */
 enum gy_stream_mode { GY_BY_OPEN, GY_BY_EAGER, GY_BY_LEND, GY_BY_GRANT };
 
 struct gy_stream {
@@ -107,9 +110,11 @@ struct gy_stream {
 	struct gy_peer *peer;
 	uint32_t index;			/* number of the stream; point-to-point: 0 */
 	bool out;
-	bool first_sent;		/* out: something has been said (point-to-point: tag has gone) */
+	/* out: something has been said (point-to-point: tag has gone) */
+	bool first_sent;
 	bool direct;			/* in by grant: grains land in user memory */
-	bool got;			/* in: something has come (an empty stream is one message) */
+	/* in: something has come (an empty stream is one message) */
+	bool got;
 	bool finished;			/* nothing left to do, say or wait for */
 	uint8_t mode;			/* enum gy_stream_mode */
 	uint16_t nin;			/* in: which input of the move */
@@ -118,7 +123,8 @@ struct gy_stream {
 	/* in: elements [0, avail) can be consumed; by grant, grains beyond it are in mask */
 	uint64_t avail, told;		/* told: RELEASE or GRANT said so far */
 	uint64_t mask;
-	uint64_t placed;		/* by grant: as mask: grains whose place a transport knows */
+	/* by grant: as mask: grains whose place a transport knows */
+	uint64_t placed;
 	uint64_t granted;		/* by grant: elements that have a place */
 	struct gy_parked *eager;
 	struct gy_slot
@@ -126,7 +132,9 @@ struct gy_stream {
 	struct gy_lent lent[GY_STREAM_LENDS];	/* in, FIFO */
 	uint32_t lent_head, lent_tail;
 
-	/* out: [0, sent) have been handed over, [0, freed) let go; by grant, grains beyond in mask */
+	/*
+	 * out: [0, sent) have been handed over, [0, freed) let go; by grant, grains beyond in mask
+	 */
 	uint64_t sent, freed, limit;	/* limit: granted by the peer, elements */
 	unsigned grains_out;		/* that the transport holds */
 	bool via_slot;			/* memory cannot be lent: copy it to slots */
@@ -175,7 +183,8 @@ struct gy_run {
 	uint64_t warned_ns, probed_ns;
 	void *scratch;
 	size_t scratch_size;
-	_Atomic uint32_t state;		/* enum gy_run_state; RUNNING -> DONE by the driver, release */
+	/* enum gy_run_state; RUNNING -> DONE by the driver, release */
+	_Atomic uint32_t state;
 	int err;
 	uint64_t received;		/* point-to-point: elements that came */
 };
@@ -192,6 +201,7 @@ struct gy_parked {
 };
 
 #define GY_PARK_CLASSES 3
+#define GY_DESTROYED 64
 
 struct gy_engine {
 	struct gyre_context *ctx;
@@ -210,7 +220,9 @@ struct gy_engine {
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
 	struct gy_list comms;
 	struct gyre_comm *world;
-	uint32_t next_comm;		/* next free communicator id, as far as this rank knows */
+	uint32_t next_comm;		/* number of the next communicator that this rank names */
+	uint32_t destroyed[GY_DESTROYED];	/* ids of communicators, the last ones */
+	unsigned ndestroyed;
 	struct gy_pool pool;
 	const struct gy_kernels *kernels;
 	struct gy_list mems;
@@ -219,17 +231,19 @@ struct gy_engine {
 	struct gy_stream *free_streams;	/* through op_link.next; cached for good */
 	struct gy_grain *free_grains;
 	struct gy_parked *free_parked[GY_PARK_CLASSES];
-	void *bounce;			/* GY_BOUNCE_BYTES: where pulled inputs and gathered messages go */
+	/* GY_BOUNCE_BYTES: where pulled inputs and gathered messages go */
+	void *bounce;
 	void *fold;			/* GY_FOLD_BYTES: see run_compute_piecewise */
 	bool leaving;			/* the context is being destroyed: peers may go */
 	struct gy_thread *thread;	/* the progress thread, or NULL */
 	uint32_t eager_bytes;
 	uint32_t spin;			/* polls before a waiter yields */
-	bool fd_data;			/* some peer's data come through descriptors: look each time */
+	/* some peer's data come through descriptors: look each time */
+	bool fd_data;
 	unsigned fd_skipped;
 	/*
-	 * The straight line looks for a message of this peer with the header *expect, up to its offset;
-	 * deliver puts its body into bounce and clears expect_from.  NULL: for none.
+	 * The straight line looks for a message of this peer with the header *expect, up to its
+	 * offset; deliver puts its body into bounce and clears expect_from.  NULL: for none.
 	 */
 	struct gy_peer *expect_from;
 	const struct gy_hdr *expect;
@@ -302,7 +316,9 @@ int gy_engine_progress(struct gy_engine *e);
 /* The part of progress that looks at descriptors and the clock; each time, or every so often. */
 int gy_engine_poll_fds(struct gy_engine *e);
 
-/* Drives, or sleeps, until the run is DONE; the token is held before and after, not always between. */
+/*
+ * Drives, or sleeps, until the run is DONE; the token is held before and after, not always between.
+ */
 void gy_engine_wait(struct gy_engine *e, struct gy_run *run);
 /* One step of waiting, for loops of their own: *idle counts steps that found nothing. */
 void gy_engine_wait_step(struct gy_engine *e, unsigned *idle);
@@ -351,11 +367,10 @@ static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 	return off >= run->total ? 0 : run->total - off < run->q ? run->total - off : run->q;
 }
 
-
 /* ---- late.c ---- */
 /*
- * For a run that has not moved for a while: asks the ranks it waits for whether they are in the same call;
- * tells the log; gives up.  Also for a receive that waits for a message.
+ * For a run that has not moved for a while: asks the ranks it waits for whether they are in the
+ * same call; tells the log; gives up.  Also for a receive that waits for a message.
  */
 void gy_run_check_late(struct gy_engine *e, struct gy_run *run);
 
@@ -378,7 +393,10 @@ int gy_stream_pump(struct gy_engine *e, struct gy_stream *s);
 /* In: where elements from elem on can be read, and how many; NULL: pull them (gy_stream_pull). */
 int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig);
 int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n);
-/* After reading what peer lends to run: false, and run has ended, when it may have been something else. */
+/*
+ * After reading what peer lends to run: false, and run has ended, when it may have been something
+ * else.
+ */
 bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer);
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
 /* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */

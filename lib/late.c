@@ -2,9 +2,9 @@
 /*
  * late.c - runs that make no progress: who waits for whom.
  *
- * After a moment the ranks that a run waits for are sent its fingerprint, so that two ranks that both
- * only receive, in calls that do not match, find out.  Later the log says who waits for whom, and
- * after the stall timeout the communicator fails.
+ * After a moment the ranks that a run waits for are sent its fingerprint, so that two ranks that
+ * both only receive, in calls that do not match, find out.  Later the log says who waits for whom,
+ * and after the stall timeout the communicator fails.
  * Locking: driver.
  */
 #include <errno.h>
@@ -70,8 +70,12 @@ static void late_probe_planned(struct gy_engine *e, struct gy_run *run)
 
 static void late_probe(struct gy_engine *e, struct gy_run *run)
 {
-	if (run->hdr.coll == GY_P2P)
+	if (run->hdr.coll == GY_P2P) {
+		/* Nothing is compared, but a peer that has destroyed the communicator says so. */
+		if (run->peer >= 0 && e->peers[run->peer])
+			late_probe_peer(run, e->peers[run->peer], e);
 		return;
+	}
 	if (run->straight)
 		late_probe_planned(e, run);
 	else
@@ -124,7 +128,7 @@ static void late_describe(struct gy_engine *e, struct gy_run *run, char *buf, si
 
 static void late_report(struct gy_engine *e, struct gy_run *run, uint64_t idle_ns)
 {
-	char text[300];
+	char text[512];
 
 	late_describe(e, run, text, sizeof(text));
 	gy_warn("%s, for %.1f s so far", text, (double)idle_ns / 1e9);
@@ -132,7 +136,7 @@ static void late_report(struct gy_engine *e, struct gy_run *run, uint64_t idle_n
 
 static void late_give_up(struct gy_engine *e, struct gy_run *run)
 {
-	char text[300];
+	char text[512];
 
 	late_describe(e, run, text, sizeof(text));
 	gy_comm_fail(run->comm, -ETIMEDOUT, "%s: nothing moved for GYRE_STALL_TIMEOUT_MS", text);

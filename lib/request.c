@@ -23,6 +23,7 @@ struct gyre_request *gy_request_get(struct gy_engine *e)
 	req = gy_alloc(sizeof(*req));
 	if (!req)
 		return NULL;
+	req->engine = e;
 	gy_list_init(&req->link);
 	gy_list_init(&req->run.link);
 	gy_list_init(&req->run.comm_link);
@@ -68,11 +69,6 @@ void gy_request_await(struct gy_engine *e, struct gyre_request *req)
 	req->awaited = false;
 }
 
-static struct gy_engine *request_engine(const struct gyre_request *req)
-{
-	return &req->comm->ctx->engine;
-}
-
 /* Reports a complete request to its user: frees it, or makes it inactive.  Token held. */
 static int request_finish(struct gyre_request **reqp, struct gyre_status *status)
 {
@@ -84,7 +80,7 @@ static int request_finish(struct gyre_request **reqp, struct gyre_status *status
 	req->active = false;
 	if (!req->persistent) {
 		*reqp = NULL;
-		gy_request_put(request_engine(req), req);
+		gy_request_put(req->engine, req);
 	}
 	return err;
 }
@@ -99,15 +95,15 @@ int gyre_request_start(struct gyre_request *req)
 	struct gy_engine *e;
 	int err;
 
-	if (!req || !req->persistent || req->active) {
+	if (!req || !req->persistent || req->active || !req->comm) {
 		gy_err("gyre_request_start: %s",
-		       !req ? "req is NULL"
-		       : req->active
-			       ? "req is active: wait for it first"
-			       : "req is not persistent: it was made by a gyre_i call, not by gyre_..._init");
+		       !req		  ? "req is NULL"
+		       : req->active	  ? "req is active: wait for it first"
+		       : !req->persistent ? "req is not persistent: only gyre_..._init makes such"
+					  : "req: its communicator was destroyed; free it");
 		return -EINVAL;
 	}
-	e = request_engine(req);
+	e = req->engine;
 	gy_engine_enter(e);
 	err = req->kind == GY_REQ_COLL ? gy_coll_start(e, req, false) : gy_p2p_start(e, req);
 	gy_engine_exit(e);
@@ -128,7 +124,7 @@ int gyre_request_test(struct gyre_request **reqp, int *done, struct gyre_status 
 	*done = 1;
 	if (!req || !req->active)
 		return 0;
-	e = request_engine(req);
+	e = req->engine;
 	gy_engine_enter(e);
 	if (!request_is_done(req))
 		gy_engine_progress(e);
@@ -153,7 +149,7 @@ int gyre_request_wait(struct gyre_request **reqp, struct gyre_status *status)
 	req = *reqp;
 	if (!req || !req->active)
 		return 0;
-	e = request_engine(req);
+	e = req->engine;
 	gy_engine_enter(e);
 	gy_request_await(e, req);
 	err = request_finish(reqp, status);
@@ -190,7 +186,7 @@ int gyre_request_free(struct gyre_request *req)
 				   : "not persistent: test and wait free it");
 		return req->active ? -EBUSY : -EINVAL;
 	}
-	e = request_engine(req);
+	e = req->engine;
 	gy_engine_enter(e);
 	req->persistent = false;
 	gy_request_put(e, req);

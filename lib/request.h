@@ -15,7 +15,8 @@ struct gyre_request {
 	struct gy_list link;		/* struct gyre_comm.posted or .self, or the free list */
 	struct gy_list all_link;	/* struct gy_engine.requests */
 	struct gy_run run;
-	struct gyre_comm *comm;
+	struct gy_engine *engine;
+	struct gyre_comm *comm;		/* NULL: it was destroyed */
 	struct gy_call_key {
 		struct gyre_comm *comm;
 		size_t count;
@@ -34,7 +35,8 @@ struct gyre_request {
 	size_t count;
 	enum gyre_type type;
 	enum gyre_op op;
-	int root;			/* point-to-point: rank of the other side, or GYRE_ANY_SOURCE */
+	/* point-to-point: rank of the other side, or GYRE_ANY_SOURCE */
+	int root;
 	int tag;
 	struct gyre_status status;
 };
@@ -57,7 +59,9 @@ void gy_requests_free(struct gy_engine *e);
 int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait);
 int gy_p2p_start(struct gy_engine *e, struct gyre_request *req);
 
-/* Waits until it is DONE.  Only from here on can a receive be late: it may be posted long before. */
+/*
+ * Waits until it is DONE.  Only from here on can a receive be late: it may be posted long before.
+ */
 void gy_request_await(struct gy_engine *e, struct gyre_request *req);
 
 /* Completes a request without a run of its own having done it (one rank, to oneself, errors). */

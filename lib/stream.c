@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * stream.c - streams: how the grains of one move reach the next rank's, and the upcalls of transports.
+ * stream.c - streams: how the grains of one move reach the next rank's, and the upcalls of
+ * transports.
  *
  *   sender			receiver
  *   EAGER(all bytes) ->				whole stream in one message, copied
@@ -8,7 +9,8 @@
  *			  <- RELEASE(upto)	the source may change up to there
  *			  <- GRANT(upto)	so much has a place here
  *   grains ->					each to its place, any order
- *   RTS ->			(GRANT ...)		sent where the receiver cannot know that it should grant
+ *   RTS ->			(GRANT ...)		sent where the receiver cannot know that
+ *   it should grant
  *
  * What a stream has to say is a difference of two of its counters, said when there is room.
  * Messages that no open stream can use are parked with their peer until one opens.
@@ -25,7 +27,8 @@
 #include "lib/peer.h"
 
 #define ALLOWANCE (32 * 1024)	/* eager bytes that a peer parks for us at most */
-#define PARK_MAX (64 * 1024 * 1024)	/* memory for parked messages of a peer: honest ones need far less */
+#define PARK_MAX \
+	(64 * 1024 * 1024) /* memory for parked messages of a peer: honest ones need far less */
 #define GRAINS_OUT 4		/* grains of one stream that a transport holds at a time */
 
 /* ---- parking ---- */
@@ -441,7 +444,10 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 		s->first_sent = true;
 		s->finished = !s->len;
 	}
-	/* One grain may stay behind on a slow lane: the others must not come round to its slot, or bit. */
+	/*
+	 * One grain may stay behind on a slow lane: the others must not come round to its slot, or
+	 * bit.
+	 */
 	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
 	       s->grains_out < GRAINS_OUT &&
 	       s->sent / s->run->grain - s->freed / s->run->grain < GY_STREAM_SLOTS)
@@ -560,8 +566,8 @@ static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
 }
 
 /*
- * A rank whose call fails tells its peers, then its memory is its user's again.  So what was read is right
- * when nothing of that kind is here by now.
+ * A rank whose call fails tells its peers, then its memory is its user's again.  So what was read
+ * is right when nothing of that kind is here by now.
  */
 bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer)
 {
@@ -615,8 +621,8 @@ int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n)
 {
 	struct gy_lent *l = stream_lent_at(s, elem);
 	const size_t es = s->run->es;
-	const int err = s->peer->ep->ops->pull(s->peer->ep, &l->remote, (elem - l->off) * es, dst,
-					       n * es);
+	const int err =
+		s->peer->ep->ops->pull(s->peer->ep, &l->remote, (elem - l->off) * es, dst, n * es);
 
 	return gy_unlikely(err) ? stream_unreadable(s, err) : 0;
 }
@@ -698,8 +704,8 @@ static int stream_lent(struct gy_stream *s, const struct gy_hdr *hdr, const void
 }
 
 /*
- * A message for an open stream.  p: it was parked, and is ours to free; else it is parked here if it
- * must be kept.  -errno: the peer breaks the protocol.
+ * A message for an open stream.  p: it was parked, and is ours to free; else it is parked here if
+ * it must be kept.  -errno: the peer breaks the protocol.
  */
 static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
 		       const void *body, struct gy_parked *p)
@@ -780,9 +786,11 @@ static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t c
 		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
 }
 
-/* Whether this is what the straight line looks for: equal up to the offset, fingerprint included. */
-static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
-				    const void *body)
+/*
+ * Whether this is what the straight line looks for: equal up to the offset, fingerprint included.
+ */
+static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer,
+				    const struct gy_hdr *hdr, const void *body)
 {
 	uint64_t a[4], b[4];
 
@@ -800,6 +808,13 @@ static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer, c
 	return true;
 }
 
+/* A message that nothing is done with. */
+static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	if (hdr->kind == GY_MSG_EAGER)
+		gy_peer_consumed(e, peer, hdr->len);
+}
+
 /* Messages that belong to a stream of a communicator that works. */
 static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct gy_ep *ep,
 			   const struct gy_hdr *hdr, const void *body)
@@ -813,8 +828,10 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 		stream_bad_message(peer);
 		return;
 	}
-	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr))
+	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr)) {
+		deliver_drop(e, peer, hdr);
 		return;
+	}
 	s = stream_find(peer, hdr);
 	if (s) {
 		err = stream_take(e, s, hdr, body, NULL);
@@ -865,12 +882,17 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 			gy_comm_aborted(comm, peer, hdr, body);
 		return;
 	}
-	if (comm && atomic_load_explicit(&comm->err, memory_order_relaxed)) {
-		gy_comm_tell(comm, peer);
+	if (comm ? atomic_load_explicit(&comm->err, memory_order_relaxed) != 0
+		 : gy_comm_was_destroyed(e, hdr->comm)) {
+		if (comm)
+			gy_comm_tell(comm, peer);
+		else if (hdr->kind != GY_MSG_RELEASE)
+			gy_comm_tell_destroyed(e, hdr->comm, peer);
+		deliver_drop(e, peer, hdr);
 		return;
 	}
 	if (hdr->kind == GY_MSG_WAIT) {
-		if (comm)
+		if (comm && hdr->coll != GY_P2P)
 			gy_comm_check(comm, peer, hdr);
 		return;
 	}
@@ -887,7 +909,8 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 		return -EPROTO;
 	s = stream_find(ep->peer, hdr);
 	if (!s)
-		return 0;	/* its operation has ended: a failure, or a message that was dropped */
+		/* its operation has ended: a failure, or a message that was dropped */
+		return 0;
 	if (s->mode != GY_BY_GRANT || hdr->off >= s->told || hdr->off < s->avail ||
 	    hdr->off % s->run->grain)
 		return -EPROTO;

@@ -55,7 +55,7 @@ endif
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm
+LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_shm
 LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
 endif
 
@@ -167,5 +167,6 @@ LONG_TESTS += %D%/multi/test_faults
 	%D%/multi/faults_late.c \
 	%D%/multi/faults_mismatch.c \
 	%D%/multi/faults_proc.c \
+	%D%/multi/faults_request.c \
 	%D%/multi/test_faults.c
 %C%_multi_test_faults_LDADD = libgy.la

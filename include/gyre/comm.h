@@ -20,11 +20,17 @@ int gyre_comm_size(const struct gyre_comm *comm);
 /*
  * Collective, blocking.  Ranks that give the same color >= 0 come into one new communicator,
  * ordered by (key, rank in comm); color -1 gives *newp = NULL.  The new communicator is the
- * caller's; free it by gyre_comm_destroy.  MT-Safe.  Errors: -EINVAL, -ENOMEM, the failure of comm.
+ * caller's; free it by gyre_comm_destroy.  MT-Safe.  Errors: -EINVAL, -ENOMEM, -ENOSPC (after
+ * 2^32 / ranks splits of one rank 0), the failure of comm.
  */
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp);
 
-/* Local; no operation may be active on comm.  NULL is fine; the world is left to its context. */
+/*
+ * Local.  Operations that are still active on comm end with -ECANCELED, and those of ranks that
+ * wait for this one there with that or -EPROTO.  Requests that are left, persistent ones too, can
+ * still be waited for and must be freed, but not started.  NULL is fine; the world is left to its
+ * context.
+ */
 void gyre_comm_destroy(struct gyre_comm *comm);
 
 /*

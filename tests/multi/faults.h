@@ -2,12 +2,14 @@
 #ifndef GY_FAULTS_H
 #define GY_FAULTS_H
 /*
- * Misuse and faults: ranks whose calls do not match, that die, are late, or leave while they are needed.
+ * Misuse and faults: ranks whose calls do not match, that die, are late, or leave while they are
+ * needed.
  *
  *   faults.c		calls as data, buffers, what was logged
  *   faults_mismatch.c	calls that do not match, in the simulator
  *   faults_kill.c	death at every event, in the simulator
  *   faults_late.c	late, stopped and leaving ranks, in the simulator
+ *   faults_request.c	requests and communicators at their limits, in the simulator
  *   faults_proc.c	the same with real processes
  */
 #include <gyre/gyre.h>
@@ -45,8 +47,8 @@ int faults_do(const struct faults_call *call, struct faults_buf *buf, struct gyr
 int faults_start(const struct faults_call *call, struct faults_buf *buf, struct gyre_comm *comm,
 		 struct gyre_request **reqp);
 /*
- * One random step of a stream: a collective, two at once, or messages round the ring, the same on all
- * ranks for the same seed.  Fills the buffers and checks the result; -EBADMSG: it is wrong.
+ * One random step of a stream: a collective, two at once, or messages round the ring, the same on
+ * all ranks for the same seed.  Fills the buffers and checks the result; -EBADMSG: it is wrong.
  */
 int faults_step(uint64_t seed, struct faults_buf *buf, struct gyre_comm *comm);
 /* As the library names it. */
@@ -62,9 +64,12 @@ uint64_t faults_slowdown(void);		/* GY_TEST_SLOWDOWN: sanitizers */
 void faults_capture(void);
 char *faults_captured(void);
 
-/* Each runs count cases (0: as many as fit), each of its own seed; prints those that fail; 0 or 1. */
+/*
+ * Each runs count cases (0: as many as fit), each of its own seed; prints those that fail; 0 or 1.
+ */
 int faults_mismatch(uint64_t seed, unsigned count);
 int faults_kill(uint64_t seed, unsigned count);
 int faults_late(uint64_t seed, unsigned count);
+int faults_request(uint64_t seed, unsigned count);
 int faults_proc(uint64_t seed, unsigned count);
 #endif

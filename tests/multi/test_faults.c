@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_faults.c [--seed S] [--count N] [mismatch|kill|late|proc]... - misuse and faults; see faults.h.
+ * test_faults.c [--seed S] [--count N] [mismatch|kill|late|request|proc]... - misuse and faults;
+ * see faults.h.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ static const struct {
 	{ "mismatch", faults_mismatch },
 	{ "kill", faults_kill },
 	{ "late", faults_late },
+	{ "request", faults_request },
 	{ "proc", faults_proc },
 };
 
