@@ -200,7 +200,7 @@ static int limits_choose(struct limits_plan *plan, const char *name)
 			plan->ops[plan->nops++] = &limits_ops[i];
 	if (plan->nops)
 		return 0;
-	fprintf(stderr, "gyre-limits: no benchmark '%s'\n", name);
+	fprintf(stderr, "gyre-limits: no benchmark '%s'\n", name ? name : "at all");
 	return -EINVAL;
 }
 

@@ -114,7 +114,8 @@ static void run_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	run->es = gyre_type_size(req->type);
 	run_bind_blocks(run, req);
 	run->grain = ((uint64_t)1 << choice->grain_log2) / run->es;
-	run->in_place_off = req->coll == GY_ALLGATHER ? (size_t)comm->rank * req->count * run->es : 0;
+	run->in_place_off = req->coll == GY_ALLGATHER ? (size_t)comm->rank * req->count * run->es
+						      : 0;
 	run->type = req->type;
 	run->reduce = gy_kernel_reduce(e->kernels, req->type, req->op);
 	run->divide = req->op == GYRE_AVG ? (unsigned)comm->size : 0;
@@ -135,7 +136,8 @@ static void run_bind(struct gy_engine *e, struct gyre_request *req, const struct
 static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct gy_call_key *key)
 {
 	struct gyre_comm *comm = req->comm;
-	const uint64_t bytes = gy_coll_bytes(req->coll, req->count, comm->size, gyre_type_size(req->type));
+	const uint64_t bytes =
+		gy_coll_bytes(req->coll, req->count, comm->size, gyre_type_size(req->type));
 	const struct gy_choice *choice = gy_select(&comm->select, req->coll, bytes);
 	int err;
 
@@ -234,8 +236,8 @@ static struct gy_call_key call_key(const struct call *c)
 }
 
 /*
- * The hot path: the same small call as the last one on its communicator, which was found valid and has a
- * line.  False: not that; nothing has happened.
+ * The hot path: the same small call as the last one on its communicator, which was found valid and
+ * has a line.  False: not that; nothing has happened.
  */
 static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
 {

@@ -2,7 +2,8 @@
 /*
  * config.c - the table of settings, and how they are read.
  * A default is written as a user would write it and goes through the same parser, so that the
- * table is all there is.  Locking: none; the table is const.
+ * table is all there is.
+ * Locking: none; the table is const.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -77,7 +78,8 @@ static const struct gy_config_entry config_table[] = {
 		      "interfaces or networks (10.0.0.0/8) to use; after ^: not to use", 0),
 	CONFIG_ENUM(cma, "off", config_autos,
 		    "read ordinary memory of ranks on the node by process_vm_readv (auto: if it "
-		    "works) instead of through slots that stay in cache", 0),
+		    "works) instead of through slots that stay in cache",
+		    0),
 	CONFIG_BOOL(mapped, "1", "ranks on the node map each other's gyre_mem_alloc memory", 0),
 	CONFIG_STRING(algorithm, "",
 		      "override, such as allreduce=ring,broadcast=chain", GY_CONFIG_WIRE),

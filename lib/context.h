@@ -36,15 +36,15 @@ struct gyre_context {
 };
 
 /*
- * As gyre_context_create, in a given world; sim (may be NULL) becomes ctx->sim.  The configuration is
- * *cfg when not NULL, else loaded from the environment.
+ * As gyre_context_create, in a given world; sim (may be NULL) becomes ctx->sim.  The configuration
+ * is *cfg when not NULL, else loaded from the environment.
  */
 int gy_context_create(const struct gyre_context_attr *attr, struct gy_sys *sys, void *sim,
 		      const struct gy_config *cfg, struct gyre_context **ctxp);
 
 /*
- * Ends the context as a killed process would: nothing is said to peers, nothing is waited for, memory is
- * freed.  For the simulator's kill.
+ * Ends the context as a killed process would: nothing is said to peers, nothing is waited for,
+ * memory is freed.  For the simulator's kill.
  */
 void gy_context_abandon(struct gyre_context *ctx);
 #endif

@@ -3,9 +3,9 @@
  * engine.c - the token, waiting, the progress thread, and time.
  *
  * Who waits: spins while that helps, yields, then sleeps.  One sleeper, the poller, sleeps on the
- * poll set, with the transports armed; it does not hold the token.  The others sleep on `bell`, which is
- * rung when the token is let go or a run completes.  The progress thread naps while user calls keep
- * coming, since they drive; it is kicked when operations are left that nobody waits for.
+ * poll set, with the transports armed; it does not hold the token.  The others sleep on `bell`,
+ * which is rung when the token is let go or a run completes.  The progress thread naps while user
+ * calls keep coming, since they drive; it is kicked when operations are left that nobody waits for.
  *
  * Ordering: `token`, `wanted`, `poller` and `bell` form store-load pairs (say, then look) and use
  * sequentially consistent operations: a waiter adds itself to wanted, then looks at the token; a
@@ -28,7 +28,10 @@
 #define NAP_SHORT_NS (100 * 1000ull)
 #define SLEEP_NS (100 * 1000 * 1000ull)
 #define YIELDS 64		/* steps of a waiter that yield before it sleeps */
-/* Of the time between two looks, what counts at most: a rank that was stopped, or computed, has not waited. */
+/*
+ * Of the time between two looks, what counts at most: a rank that was stopped, or computed, has not
+ * waited.
+ */
 #define UNDRIVEN_NS (3 * SLEEP_NS / 2)
 #define FD_EVERY 64		/* progress calls between looks at descriptors that carry no data */
 
@@ -123,7 +126,8 @@ gy_cold void gy_engine_enter_slow(struct gy_engine *e)
 	atomic_fetch_add(&e->wanted, 1);
 	for (;;) {
 		for (spins = 0; spins < e->spin; spins++) {
-			if (!atomic_load_explicit(&e->token, memory_order_relaxed) && gy_engine_try(e))
+			if (!atomic_load_explicit(&e->token, memory_order_relaxed) &&
+			    gy_engine_try(e))
 				goto got;
 			GY_PAUSE();
 		}
@@ -234,8 +238,9 @@ static int engine_pump(struct gy_engine *e)
 		n = gy_engine_nruns(e);
 		gy_run_pump(e, run);
 		did++;
+		/* pos may have ended too; the pumped are clean now */
 		if (gy_engine_nruns(e) != n)
-			pos = e->runs.next;	/* pos may have ended too; the pumped are clean now */
+			pos = e->runs.next;
 	}
 	return did;
 }
@@ -345,7 +350,8 @@ void gy_engine_wait_step(struct gy_engine *e, unsigned *idle)
 		GY_PAUSE();
 	} else if (*idle < e->spin + YIELDS) {
 		e->ctx->sys->ops->yield(e->ctx->sys);
-	} else if (gy_engine_progress(e)) {	/* callers that wait for one peer look at it alone */
+	} else if (gy_engine_progress(e)) {
+		/* callers that wait for one peer have looked at it alone */
 		*idle = 0;
 	} else {
 		engine_sleep(e);
@@ -381,8 +387,8 @@ void gy_engine_kick(struct gy_engine *e)
 }
 
 /*
- * Keeps away from callers: naps, the longer the longer they keep coming, then says whether to drive.
- * With nothing outstanding there is time.
+ * Keeps away from callers: naps, the longer the longer they keep coming, then says whether to
+ * drive.  With nothing outstanding there is time.
  */
 static bool progress_nap(struct gy_engine *e, uint64_t *nap_ns)
 {

@@ -2,8 +2,8 @@
 #ifndef GY_FPENV_H
 #define GY_FPENV_H
 /*
- * The floating-point environment in which sums are made: the default one, whatever the caller of the
- * library has set, or ranks would not get equal bits.
+ * The floating-point environment in which sums are made: the default one, whatever the caller of
+ * the library has set, or ranks would not get equal bits.
  */
 #include <fenv.h>
 #include <stdbool.h>

@@ -2,11 +2,11 @@
 /*
  * p2p.c - point-to-point: matching, and the public send and receive calls.
  *
- * The first message of a send (EAGER, or LEND or RTS with the promise of more) carries its tag, type
- * and count.  It is matched with the oldest posted receive that fits, or kept with the communicator
- * as unexpected; first messages of one sender are taken in the order of their numbers, whatever the
- * order in which they come.  An eager message is copied out at once; a larger one becomes a run of
- * one move, `recv`, which is bound to the sender's stream.
+ * The first message of a send (EAGER, or LEND or RTS with the promise of more) carries its tag,
+ * type and count.  It is matched with the oldest posted receive that fits, or kept with the
+ * communicator as unexpected; first messages of one sender are taken in the order of their numbers,
+ * whatever the order in which they come.  An eager message is copied out at once; a larger one
+ * becomes a run of one move, `recv`, which is bound to the sender's stream.
  * Locking: driver.
  */
 #include <errno.h>
@@ -276,8 +276,8 @@ void gy_p2p_tick(struct gyre_comm *comm)
 }
 
 /*
- * Whether a message for recv can still come: connects to whoever could send it, so that its end would be
- * seen.  When none can, the communicator has failed.
+ * Whether a message for recv can still come: connects to whoever could send it, so that its end
+ * would be seen.  When none can, the communicator has failed.
  */
 static int p2p_can_come(const struct gyre_request *recv)
 {
@@ -290,7 +290,8 @@ static int p2p_can_come(const struct gyre_request *recv)
 		if (recv->root != GYRE_ANY_SOURCE && recv->root != i)
 			continue;
 		if (i == comm->rank) {
-			can |= recv->root == i;		/* from any: nobody waits for himself alone */
+			/* from any: nobody waits for himself alone */
+			can |= recv->root == i;
 			continue;
 		}
 		peer = gy_peer_get(comm->ctx, comm->ranks[i]);
@@ -428,7 +429,8 @@ static int p2p_start_recv(struct gy_engine *e, struct gyre_request *req)
 	run->plan = NULL;
 	run->peer = req->root == GYRE_ANY_SOURCE ? -1 : comm->ranks[req->root];
 	run->hdr = (struct gy_hdr){
-		.coll = GY_P2P, .type = req->type, .count = req->count, .stream = (uint32_t)req->tag,
+		.coll = GY_P2P, .type = req->type, .count = req->count,
+		.stream = (uint32_t)req->tag,
 	};
 	gy_list_add_tail(&comm->posted, &req->link);
 	return 0;

@@ -42,7 +42,8 @@ struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
 		return peer;
 	i = gy_peer_transport(ctx, rank);
 	if (i < 0) {
-		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts the choice)",
+		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts "
+		       "the choice)",
 		       ctx->rank, rank);
 		return NULL;
 	}
@@ -83,7 +84,8 @@ int gy_peer_connect(struct gy_peer *peer)
 	return err;
 }
 
-static void peer_is_gone(struct gyre_comm *comm, const struct gy_peer *peer, int err, const char *why)
+static void peer_is_gone(struct gyre_comm *comm, const struct gy_peer *peer, int err,
+			 const char *why)
 {
 	const int rank = gy_comm_rank_of(comm, peer->rank);
 

@@ -34,17 +34,24 @@ struct gy_peer {
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
 	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
 	size_t parked_bytes;	/* memory of these, and of those that communicators keep of it */
-	uint32_t eager_sent, eager_acked;	/* bytes; the difference is bounded by the allowance */
-	uint32_t eager_used, eager_told;	/* bytes consumed of the peer's; what it knows of that */
+	/* bytes; the difference is bounded by the allowance */
+	uint32_t eager_sent, eager_acked;
+	/* bytes consumed of the peer's; what it knows of that */
+	uint32_t eager_used, eager_told;
 };
 
-/* The peer for a world rank (made when needed), not connected.  NULL: no memory, or no transport reaches it. */
+/*
+ * The peer for a world rank (made when needed), not connected.  NULL: no memory, or no transport
+ * reaches it.
+ */
 struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank);
 
 /* Position in gy_transports of the one that joins us to that rank; -1: none does. */
 int gy_peer_transport(const struct gyre_context *ctx, int rank);
 
-/* It breaks the protocol: every communicator that it is in fails, itself is told, and it is lost. */
+/*
+ * It breaks the protocol: every communicator that it is in fails, itself is told, and it is lost.
+ */
 void gy_peer_expel(struct gy_peer *peer, const char *why);
 
 /* Starts to connect, when IDLE.  0, or the peer's error. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * poll.c - a context's epoll set and its doorbell.
- * Locking: add, mod, del and dispatch on the driver; sleep by the one poller (engine.h); ring by anyone.
+ * Locking: add, mod, del and dispatch on the driver; sleep by the one poller (engine.h); ring by
+ * anyone.
  */
 #include "lib/poll.h"
 
@@ -88,7 +89,8 @@ int gy_poll_dispatch(struct gy_poll *p)
 		called++;
 	}
 	p->nready = 0;
-	return called;		/* a doorbell that rings is no work; it is the sleeper's to silence */
+	/* a doorbell that rings is no work; it is the sleeper's to silence */
+	return called;
 }
 
 void gy_poll_sleep(struct gy_poll *p, int timeout_ms)

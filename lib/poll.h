@@ -17,7 +17,9 @@ struct gy_poll {
 
 struct gy_poll_fd {
 	int fd;
-	/* Level-triggered; events as of epoll (EPOLLIN ...).  May del any member, itself included. */
+	/*
+	 * Level-triggered; events as of epoll (EPOLLIN ...).  May del any member, itself included.
+	 */
 	void (*ready)(struct gy_poll_fd *pfd, uint32_t events);
 };
 
@@ -30,7 +32,10 @@ void gy_poll_del(struct gy_poll *p, struct gy_poll_fd *pfd);
 /* Without waiting: calls ready of what is ready.  Returns how many. */
 int gy_poll_dispatch(struct gy_poll *p);
 
-/* Sleeps until something is ready, the doorbell rings (it is then silenced), or the timeout ends.  Calls nothing. */
+/*
+ * Sleeps until something is ready, the doorbell rings (it is then silenced), or the timeout ends.
+ *  Calls nothing.
+ */
 void gy_poll_sleep(struct gy_poll *p, int timeout_ms);
 
 void gy_poll_ring(struct gy_poll *p);

@@ -5,7 +5,8 @@
  * A move advances over its elements, front to back: `ok` of them are free of hazards, `done` are
  * computed; its streams advance on their own (stream.c).  A move that only sends out of memory
  * computes nothing: what is ok is done.
- * Cost: a pump looks at each open move's dependencies; moves open at a time are bounded by the window.
+ * Cost: a pump looks at each open move's dependencies; moves
+ * open at a time are bounded by the window.
  * Locking: driver.
  */
 #include <errno.h>
@@ -272,7 +273,9 @@ static int run_inputs(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 	return 0;
 }
 
-/* Computes elements [elem, elem + n) of an op; dst: the slot that takes them, or NULL for memory. */
+/*
+ * Computes elements [elem, elem + n) of an op; dst: the slot that takes them, or NULL for memory.
+ */
 static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 				 uint64_t elem, uint64_t n, char *dst)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * straight.c - the straight-line executor, for small messages: moves in program order, one grain and
- * one eager message each, the caller waiting.
+ * straight.c - the straight-line executor, for small messages: moves in program order, one grain
+ * and one eager message each, the caller waiting.
  *
  * Needs no open moves, streams or dependencies: program order is one of the orders that they allow.
- * A run is compiled once into a line, its plan with peers and offsets filled in; a request that is used
- * again for the same call keeps its line.  At a move that needs more (a peer not connected, no allowance, a
- * message that is not eager) the run goes on in the general executor from that move.
+ * A run is compiled once into a line, its plan with peers and offsets filled in; a request that is
+ * used again for the same call keeps its line.  At a move that needs more (a peer not connected, no
+ * allowance, a message that is not eager) the run goes on in the general executor from that move.
  * Budget: an 8-byte allreduce of two ranks is at most 400 instructions from the call to its return,
  * not counting polls that find nothing.
  * Locking: driver; lets the token go while it sleeps.
@@ -24,7 +24,8 @@
 
 enum line_what {
 	LINE_SEND,	/* memory to a peer */
-	LINE_WAIT,	/* a peer's message into a place of the line's own: input `place` of the next reduce */
+	/* a peer's message into a place of the line's own: input `place` of the next reduce */
+	LINE_WAIT,
 	LINE_REDUCE,	/* inputs into memory, or into the bounce buffer */
 	LINE_MOVED,	/* the end of a move: what was waited for is used up */
 };
@@ -34,7 +35,8 @@ struct line_step {
 	uint8_t space;		/* SEND, REDUCE: memory, or LINE_BOUNCE */
 	uint8_t nin;		/* REDUCE: inputs */
 	bool final;		/* REDUCE: divides */
-	bool alone;		/* WAIT: the only one of its move, so the bounce buffer can take it */
+	/* WAIT: the only one of its move, so the bounce buffer can take it */
+	bool alone;
 	uint16_t place;		/* WAIT: which input; REDUCE: first of inputs[] */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
@@ -84,7 +86,8 @@ static struct line_step *line_add(struct gy_line *line, enum line_what what, uin
 }
 
 static int line_add_stream(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
-			   enum line_what what, uint32_t move, const struct gy_end *end, uint32_t len)
+			   enum line_what what, uint32_t move, const struct gy_end *end,
+			   uint32_t len)
 {
 	struct line_step *step = line_add(line, what, move);
 
@@ -94,7 +97,8 @@ static int line_add_stream(struct gy_engine *e, const struct gy_run *run, struct
 	return step->peer ? 0 : -ENOTCONN;
 }
 
-static int line_compile_move(struct gy_engine *e, const struct gy_run *run, struct gy_line *line, uint32_t m)
+static int line_compile_move(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
+			     uint32_t m)
 {
 	const struct gy_move *mv = &run->plan->moves[m];
 	const struct gy_end *end = run->plan->ends + mv->end;
@@ -114,7 +118,8 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 		}
 		if (i < mv->nin)
 			line->inputs[line->ninputs++] = (struct line_input){
-				.space = end[i].space == GY_STREAM ? LINE_STREAM : at.space, .off = at.off,
+				.space = end[i].space == GY_STREAM ? LINE_STREAM : at.space,
+				.off = at.off,
 			};
 		else if (end[i].space != GY_STREAM)
 			result = at;
@@ -122,7 +127,8 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	for (i = 0; i < mv->nin; i++) {
 		if (end[i].space != GY_STREAM)
 			continue;
-		err = line_add_stream(e, run, line, LINE_WAIT, m, &end[i], (uint32_t)(at.len * run->es));
+		err = line_add_stream(e, run, line, LINE_WAIT, m, &end[i],
+				      (uint32_t)(at.len * run->es));
 		if (err)
 			return err;
 		line->steps[line->nsteps - 1].place = (uint16_t)i;
@@ -143,7 +149,8 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	for (i = mv->nin; i < (unsigned)mv->nin + mv->nout; i++) {
 		if (end[i].space != GY_STREAM)
 			continue;
-		err = line_add_stream(e, run, line, LINE_SEND, m, &end[i], (uint32_t)(at.len * run->es));
+		err = line_add_stream(e, run, line, LINE_SEND, m, &end[i],
+				      (uint32_t)(at.len * run->es));
 		if (err)
 			return err;
 		line->steps[line->nsteps - 1].space = result.space;
@@ -209,8 +216,8 @@ static void straight_hdr(struct gy_run *run, const struct line_step *step)
  * The message of an in-stream, parked, or, when it comes while we look for it, in the bounce
  * buffer.  NULL: the run has ended, or goes on in the general executor.
  */
-static const void *straight_await(struct gy_engine *e, struct gy_run *run, const struct line_step *step,
-				  struct gy_parked **pp)
+static const void *straight_await(struct gy_engine *e, struct gy_run *run,
+				  const struct line_step *step, struct gy_parked **pp)
 {
 	struct gy_peer *peer = step->peer;
 	unsigned idle = 0, looks = 0;
@@ -218,7 +225,8 @@ static const void *straight_await(struct gy_engine *e, struct gy_run *run, const
 
 	*pp = NULL;
 	for (;;) {
-		if (gy_unlikely(!gy_list_empty(&peer->parked)) && (*pp = straight_find(run, step))) {
+		if (gy_unlikely(!gy_list_empty(&peer->parked)) &&
+		    (*pp = straight_find(run, step))) {
 			if ((*pp)->hdr.kind != GY_MSG_EAGER || (*pp)->hdr.len != step->len ||
 			    !gy_comm_check(run->comm, peer, &(*pp)->hdr))
 				return NULL;
@@ -258,9 +266,11 @@ static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 			gy_engine_wait_step(e, &idle);
 }
 
-static inline void straight_send(struct gy_engine *e, struct gy_run *run, const struct line_step *step)
+static inline void straight_send(struct gy_engine *e, struct gy_run *run,
+				 const struct line_step *step)
 {
-	const void *body = step->space == LINE_BOUNCE ? e->bounce : (char *)run->mem[step->space] + step->off;
+	const void *body = step->space == LINE_BOUNCE ? e->bounce
+						      : (char *)run->mem[step->space] + step->off;
 
 	straight_hdr(run, step);
 	if (gy_unlikely(gy_peer_msg(e, step->peer, &run->hdr, body)))
@@ -272,11 +282,13 @@ static void straight_reduce(struct gy_engine *e, struct gy_run *run, const struc
 {
 	const struct line_input *in = &run->line->inputs[step->place];
 	const void *ptr[GY_MAX_INPUTS];
-	void *dst = step->space == LINE_BOUNCE ? e->bounce : (char *)run->mem[step->space] + step->off;
+	void *dst = step->space == LINE_BOUNCE ? e->bounce
+					       : (char *)run->mem[step->space] + step->off;
 	unsigned i;
 
 	for (i = 0; i < step->nin; i++)
-		ptr[i] = in[i].space == LINE_STREAM ? got[i] : (char *)run->mem[in[i].space] + in[i].off;
+		ptr[i] = in[i].space == LINE_STREAM ? got[i]
+						    : (char *)run->mem[in[i].space] + in[i].off;
 	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default()))
 		run->reduce(dst, ptr, step->nin, step->n);
 	else
@@ -298,7 +310,9 @@ static bool straight_can_send(const struct gy_line *line, uint32_t i)
 	return true;
 }
 
-/* Runs from the first step.  Returns the move at which the general executor must go on, or nmoves. */
+/*
+ * Runs from the first step.  Returns the move at which the general executor must go on, or nmoves.
+ */
 static uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
 {
 	struct gy_parked *parked[GY_MAX_INPUTS], *one = NULL;

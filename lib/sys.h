@@ -3,8 +3,8 @@
 #define GY_SYS_H
 /*
  * The world under a context: time, randomness, threads, and the one place where the library blocks.
- * gy_sys_posix is the real one; transports/sim has one with a virtual clock and a coroutine per rank,
- * so that everything above runs unchanged under a seed.
+ * gy_sys_posix is the real one; transports/sim has one with a virtual clock and a coroutine per
+ * rank, so that everything above runs unchanged under a seed.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +17,8 @@ struct gy_sys_ops {
 	uint64_t (*now_ns)(struct gy_sys *sys);		/* monotonic */
 	uint64_t (*random)(struct gy_sys *sys);
 	/*
-	 * Gives the processor away for a moment: called in loops that wait for a peer or another thread.
+	 * Gives the processor away for a moment: called in loops that wait for a peer or another
+	 * thread.
 	 */
 	void (*yield)(struct gy_sys *sys);
 	/*
@@ -28,13 +29,16 @@ struct gy_sys_ops {
 	/* Ends sleep of ctx: a sleep that runs, or else the next one.  Any thread. */
 	void (*wake)(struct gy_sys *sys, struct gyre_context *ctx);
 	/*
-	 * Waits while *word == value, at most timeout_ns; notify wakes all who wait on word.  Spurious
-	 * returns are fine.
+	 * Waits while *word == value, at most timeout_ns; notify wakes all who wait on word.
+	 * Spurious returns are fine.
 	 */
 	void (*wait_word)(struct gy_sys *sys, _Atomic uint32_t *word, uint32_t value,
 			  uint64_t timeout_ns);
 	void (*notify_word)(struct gy_sys *sys, _Atomic uint32_t *word);
-	/* Which machine (and set of processes that can share memory) this is: equal on ranks of one node. */
+	/*
+	 * Which machine (and set of processes that can share memory) this is: equal on ranks of one
+	 * node.
+	 */
 	void (*node)(struct gy_sys *sys, uint64_t id[2]);
 	/* A thread with all signals blocked.  0 or -errno. */
 	int (*spawn)(struct gy_sys *sys, void (*fn)(void *), void *arg, struct gy_thread **threadp);

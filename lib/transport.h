@@ -7,9 +7,9 @@
  * A context opens each transport once (a nic).  For each peer that plans or messages name, the
  * first transport that reaches it gives an endpoint (ep).  An endpoint has two ways for data:
  *
- *   small lane	messages of a header and up to GY_BODY_MAX bytes, reliable, in order.  Eager data and all
- *		protocol between engines (grant, lend, release, abort ...) go here, so control never
- *		queues behind bulk.
+ *   small lane	messages of a header and up to GY_BODY_MAX bytes, reliable, in order.  Eager data
+ *		and all protocol between engines (grant, lend, release, abort ...) go here, so
+ *		control never queues behind bulk.
  *   bulk	GY_CAP_BULK: grains sent from memory, into memory that the receiving engine names
  *		(place); lanes carry them in any order.
  *		GY_CAP_LEND: the sender describes memory, the receiver reads it where it is: mapped,
@@ -22,8 +22,8 @@
  * thread at a time; so are all upcalls.  No op blocks.  Upcalls are made only from poll, progress,
  * a poll_fd's ready, wire's accepted, and (gy_sent) revoke: never from inside msg, bulk or connect.
  *
- * Failure: when an endpoint breaks, the transport stops using it and says gy_ep_down once; later ops
- * on it give -ENOTCONN.  Its memory lives until ep_close.
+ * Failure: when an endpoint breaks, the transport stops using it and says gy_ep_down once; later
+ * ops on it give -ENOTCONN.  Its memory lives until ep_close.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,7 +37,9 @@ struct gy_ep;
 #define GY_BODY_MAX 8192	/* largest body of a small-lane message, bytes */
 #define GY_BLOB_MAX 512		/* largest address blob of a transport, bytes */
 
-/* Header of every message and grain.  Little-endian on the wire, as it is in memory (x86, arm64). */
+/*
+ * Header of every message and grain.  Little-endian on the wire, as it is in memory (x86, arm64).
+ */
 struct gy_hdr {
 	uint8_t kind;		/* enum gy_msg_kind */
 	uint8_t coll;		/* fingerprint of the call: enum gy_coll, */
@@ -91,7 +93,8 @@ struct gy_ep {
 
 struct gy_transport_ops {
 	const char *name;
-	bool near;	/* joins ranks of one node, by lending: selection prefers fewer steps over fewer bytes */
+	/* joins ranks of one node, by lending: selection prefers fewer steps over fewer bytes */
+	bool near;
 
 	/*
 	 * Once per context, before any peer is known; may be called by any thread.  -EOPNOTSUPP:
@@ -103,24 +106,28 @@ struct gy_transport_ops {
 	/* Writes this rank's address blob; all blobs are exchanged at start.  Bytes or -errno. */
 	int (*describe)(struct gy_nic *nic, void *blob, size_t size);
 
-	/* Whether this nic can join that rank, by its blob alone: 0 or -EHOSTUNREACH.  Symmetric. */
+	/*
+	 * Whether this nic can join that rank, by its blob alone: 0 or -EHOSTUNREACH.  Symmetric.
+	 */
 	int (*reach)(struct gy_nic *nic, int rank, const void *blob, size_t len);
 
 	/*
-	 * An endpoint to peer, not connected.  connect starts to connect it (again: nothing); it ends in one
-	 * gy_ep_up or gy_ep_down, in bounded time, without help of the peer's user code.  The
-	 * peer may connect first: see wire.h, `accepted`.  ep_close frees at any time; with `drain`
-	 * it first tries, for a bounded time and without waiting for user code, to get queued
-	 * small messages out.
+	 * An endpoint to peer, not connected.  connect starts to connect it (again: nothing); it
+	 * ends in one gy_ep_up or gy_ep_down, in bounded time, without help of the peer's user
+	 * code.  The peer may connect first: see wire.h, `accepted`.  ep_close frees at any time;
+	 * with `drain` it first tries, for a bounded time and without waiting for user code, to get
+	 * queued small messages out.
 	 */
 	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 	int (*connect)(struct gy_ep *ep);
-	void (*accepted)(struct gy_ep *ep, unsigned lane, int fd);	/* wire.h; owns fd from here */
+	/* wire.h; owns fd from here */
+	void (*accepted)(struct gy_ep *ep, unsigned lane, int fd);
 	void (*ep_close)(struct gy_ep *ep, bool drain);
 
 	/*
-	 * Queues one small message; copies both parts; hdr->len <= GY_BODY_MAX is the body's length.  Wakes
-	 * the peer if it sleeps.  -EAGAIN: no room now; gy_ep_room is called when there is again.
+	 * Queues one small message; copies both parts; hdr->len <= GY_BODY_MAX is the body's
+	 * length.  Wakes the peer if it sleeps.  -EAGAIN: no room now; gy_ep_room is called when
+	 * there is again.
 	 */
 	int (*msg)(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 
@@ -145,10 +152,10 @@ struct gy_transport_ops {
 		    size_t len);
 
 	/*
-	 * After this the transport does not touch [ptr, ptr + len) any more: grains out of it are copied
-	 * or dropped, and gy_sent has been said for each before revoke returns; what would arrive
-	 * there is thrown away.  A peer that it is lent to may read it a little longer; when that peer
-	 * polls after reading, it finds whatever msg had taken before the revoke.  Cold.
+	 * After this the transport does not touch [ptr, ptr + len) any more: grains out of it are
+	 * copied or dropped, and gy_sent has been said for each before revoke returns; what would
+	 * arrive there is thrown away.  A peer that it is lent to may read it a little longer; when
+	 * that peer polls after reading, it finds whatever msg had taken before the revoke.  Cold.
 	 */
 	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
 

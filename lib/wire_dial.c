@@ -9,8 +9,8 @@
  * (wire_judge).
  *
  * A peer that is connected to but does not answer computes or is stopped: that may last; the kernel
- * tells when its host is gone.  Where nobody listens at any address, the process is dead. Locking:
- * driver only.  Upcalls come last: the dial is freed before them.
+ * tells when its host is gone.  Where nobody listens at any address, the process is dead.
+ * Locking: driver only.  Upcalls come last: the dial is freed before them.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -44,13 +44,14 @@ AS_CASE([$enable_sanitizer],
 AC_SUBST([GY_TEST_SLOWDOWN])
 ])
 
-dnl Sets GY_CFLAGS: the language, then each warning that the compiler knows.
+dnl Sets GY_CFLAGS: the language, then each warning that the compiler knows.  Not that a message may
+dnl be cut short, which is what snprintf is for.
 AC_DEFUN([GY_WARNINGS], [
 GY_CFLAGS="-std=gnu11 -ffp-contract=off -fvisibility=hidden -pthread $gy_san_cflags"
 gy_save_CFLAGS=$CFLAGS
 m4_foreach_w([gy_flag], [-Wall -Wextra -Wno-unused-parameter -Wmissing-prototypes
 		-Wstrict-prototypes -Wold-style-definition -Wvla -Wshadow -Wpointer-arith
-		-Wwrite-strings -Wundef], [
+		-Wwrite-strings -Wundef -Wno-format-truncation], [
 	AC_MSG_CHECKING([whether $CC takes gy_flag])
 	CFLAGS="$gy_save_CFLAGS -Werror gy_flag"
 	AC_COMPILE_IFELSE([AC_LANG_PROGRAM()],

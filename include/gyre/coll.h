@@ -9,8 +9,8 @@
  *
  *   gyre_X(..., comm)		blocking: result and buffers are the caller's on return
  *   gyre_iX(..., comm, &req)	nonblocking: buffers are lent until req completes
- *   gyre_X_init(..., comm, &req)	persistent: nothing starts; gyre_request_start starts it, any number
- *				of times, with these arguments; buffers are lent while it is active
+ *   gyre_X_init(..., comm, &req)	persistent: nothing starts; gyre_request_start starts it, as
+ *				often as wanted; buffers are lent while it is active
  *
  * Return 0 or -errno.  -EINVAL: a bad argument, named in the log; nothing has started.  -EAGAIN
  * (nonblocking): too many operations outstanding, nothing has started.  -ENOMEM.  -EPROTO: ranks'
@@ -42,8 +42,8 @@ int gyre_allreduce_init(const void *in, void *out, size_t count, enum gyre_type 
 
 /*
  * Block r of the reduced vector goes to rank r.  in: nranks * count elements; out: count elements.
- * With GYRE_IN_PLACE out holds the nranks * count input elements, and the result is its first count;
- * the rest is undefined afterwards.
+ * With GYRE_IN_PLACE out holds the nranks * count input elements, and the result is its first
+ * count; the rest is undefined afterwards.
  */
 int gyre_reduce_scatter(const void *in, void *out, size_t count, enum gyre_type type,
 			enum gyre_op op, struct gyre_comm *comm);
@@ -53,8 +53,8 @@ int gyre_reduce_scatter_init(const void *in, void *out, size_t count, enum gyre_
 			     enum gyre_op op, struct gyre_comm *comm, struct gyre_request **reqp);
 
 /*
- * Every rank gets every rank's count elements, in rank order.  in: count elements; out:
- * nranks * count.  With GYRE_IN_PLACE a rank's own block already lies at out + rank * count elements.
+ * Every rank gets every rank's count elements, in rank order.  in: count elements; out: nranks *
+ * count.  With GYRE_IN_PLACE a rank's own block already lies at out + rank * count elements.
  */
 int gyre_allgather(const void *in, void *out, size_t count, enum gyre_type type,
 		   struct gyre_comm *comm);

@@ -34,7 +34,10 @@ int gyre_irecv(void *buf, size_t count, enum gyre_type type, int source, int tag
 int gyre_recv_init(void *buf, size_t count, enum gyre_type type, int source, int tag,
 		   struct gyre_comm *comm, struct gyre_request **reqp);
 
-/* A send and a receive at once, so that exchanges in a circle cannot block.  The buffers must not overlap. */
+/*
+ * A send and a receive at once, so that exchanges in a circle cannot block.  The buffers must not
+ * overlap.
+ */
 int gyre_sendrecv(const void *sendbuf, size_t sendcount, enum gyre_type sendtype, int dest,
 		  int sendtag, void *recvbuf, size_t recvcount, enum gyre_type recvtype, int source,
 		  int recvtag, struct gyre_comm *comm, struct gyre_status *status);

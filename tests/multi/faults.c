@@ -121,7 +121,8 @@ static int step_ring(size_t count, bool any, struct faults_buf *buf, struct gyre
 	int err, first;
 
 	step_set(buf->in, count, (float)(me + 1));
-	first = gyre_irecv(buf->out, count, GYRE_F32, any ? GYRE_ANY_SOURCE : prev, 7, comm, &reqs[0]);
+	first = gyre_irecv(buf->out, count, GYRE_F32, any ? GYRE_ANY_SOURCE : prev, 7, comm,
+			   &reqs[0]);
 	if (!first)
 		first = gyre_isend(buf->in, count, GYRE_F32, next, 7, comm, &reqs[1]);
 	err = gyre_request_waitall(2, reqs, NULL);
@@ -145,7 +146,8 @@ static int step_pair(const struct faults_call *call, struct faults_buf *buf, str
 	err = gyre_request_waitall(2, reqs, NULL);
 	if (first || err)
 		return first ? first : err;
-	return step_is(buf->second, FAULTS_SECOND, (float)(root + 1)) && step_is_right(call, buf, size)
+	return step_is(buf->second, FAULTS_SECOND, (float)(root + 1)) &&
+			       step_is_right(call, buf, size)
 		       ? 0
 		       : -EBADMSG;
 }

@@ -24,7 +24,8 @@ struct kill {
 	bool leaves;			/* after the calls ranks leave, whatever happened */
 	bool manual;
 	int joined;			/* ranks that have their context */
-	uint64_t first;			/* when all had: of what dies before, only the stack knows */
+	/* when all had: of what dies before, only the stack knows */
+	uint64_t first;
 	struct faults_buf *bufs[FAULTS_MAX_RANKS];
 	unsigned over;
 	char why[300];

@@ -2,8 +2,9 @@
 /*
  * faults_late.c - ranks that are late, stopped, or leave in good order, in the simulator.
  *
- * A late rank is reported and waited for; beyond the stall timeout those who wait for it fail, and say
- * who waits for whom.  A rank that has left is an error for those who need it, and for nobody else.
+ * A late rank is reported and waited for; beyond the stall timeout those who wait for it fail, and
+ * say who waits for whom.  A rank that has left is an error for those who need it, and for nobody
+ * else.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -52,7 +53,9 @@ static int late_fail(struct late *l, int rank, const char *what, int err, const 
 	return -EBADMSG;
 }
 
-/* The call of a rank; point-to-point: what all others do with the victim, and it with each of them. */
+/*
+ * The call of a rank; point-to-point: what all others do with the victim, and it with each of them.
+ */
 static int late_call(const struct late *l, int me, struct gyre_comm *comm)
 {
 	struct faults_buf *buf = &bufs[me];
@@ -70,8 +73,8 @@ static int late_call(const struct late *l, int me, struct gyre_comm *comm)
 		else if ((l->what == RECV || l->what == RECV_ANY) == (me == l->victim))
 			one = gyre_send(buf->in, n, GYRE_F32, i, 1, comm);
 		else
-			one = gyre_recv(buf->out, n, GYRE_F32, l->what == RECV_ANY ? GYRE_ANY_SOURCE : i,
-					1, comm, NULL);
+			one = gyre_recv(buf->out, n, GYRE_F32,
+					l->what == RECV_ANY ? GYRE_ANY_SOURCE : i, 1, comm, NULL);
 		if (!err)
 			err = one;
 	}
@@ -240,13 +243,15 @@ static int late_run(uint64_t seed)
 	faults_capture();
 	err = gy_sim_run(&attr, late_rank, &l);
 	log = faults_captured();
-	snprintf(name, sizeof(name), " waits for rank %s%d", l.what == RECV_ANY ? "any" : "", l.victim);
+	snprintf(name, sizeof(name), " waits for rank %s%d", l.what == RECV_ANY ? "any" : "",
+		 l.victim);
 	name[l.what == RECV_ANY ? strlen(" waits for rank any") : strlen(name)] = 0;
 	said = strstr(log, name) || l.how >= LEFT || !late_all_wait(&l);
 	if (err || l.why[0] || gy_alloc_live() != live || !said) {
 		printf("%s: %s; %ld blocks left\n%s", gyre_strerror(err), l.why,
 		       gy_alloc_live() - live, log);
-		printf("%d ranks, rank %d %s, call %u%s; again: test_faults --seed %llu --count 1 late\n",
+		printf("%d ranks, rank %d %s, call %u%s; again: test_faults "
+		       "--seed %llu --count 1 late\n",
 		       l.nranks, l.victim, hows[l.how], l.what, l.manual ? ", manual" : "",
 		       (unsigned long long)seed);
 		err = -EBADMSG;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * faults_mismatch.c - each pair of calls that do not match, on 2 to 5 ranks, at any distance in time,
- * also where a rank has already returned: within a second of the last of the two calls, every rank's
- * pending or next call ends in -EPROTO and names both.
+ * faults_mismatch.c - each pair of calls that do not match, on 2 to 5 ranks, at any distance in
+ * time, also where a rank has already returned: within a second of the last of the two calls, every
+ * rank's pending or next call ends in -EPROTO and names both.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -31,7 +31,8 @@ static struct faults_buf bufs[FAULTS_MAX_RANKS];
 
 static int mismatch_fail(struct mismatch *m, int rank, const char *what, int err, const char *text)
 {
-	snprintf(m->why, sizeof(m->why), "rank %d: %s: %s: %s", rank, what, gyre_strerror(err), text);
+	snprintf(m->why, sizeof(m->why), "rank %d: %s: %s: %s", rank, what, gyre_strerror(err),
+		 text);
 	return -EBADMSG;
 }
 
@@ -54,7 +55,8 @@ static int mismatch_calls(struct gy_sim_rank *rank, struct mismatch *m, struct g
 		if (start > m->last_ns + LIMIT_NS)
 			return mismatch_fail(m, me, "not noticed", 0, "");
 		/* Where only calls drive, no rank may keep the others waiting for its next one. */
-		gy_sim_sleep(rank, gy_sim_random(rank) % (m->manual ? FAULTS_S / 20 : 2 * FAULTS_S));
+		gy_sim_sleep(rank,
+			     gy_sim_random(rank) % (m->manual ? FAULTS_S / 20 : 2 * FAULTS_S));
 		start = gy_sim_now(w);
 		call = &next;
 	}
@@ -136,8 +138,10 @@ static int mismatch_run(uint64_t seed)
 	err = gy_sim_run(&attr, mismatch_rank, &m);
 	log = faults_captured();
 	if (err || gy_alloc_live()) {
-		printf("%s: %s; %ld blocks left\n%s", gyre_strerror(err), m.why, gy_alloc_live(), log);
-		printf("%d ranks, call %u, on rank %d %u%s; again: test_faults --seed %llu --count 1 mismatch\n",
+		printf("%s: %s; %ld blocks left\n%s", gyre_strerror(err), m.why, gy_alloc_live(),
+		       log);
+		printf("%d ranks, call %u, on rank %d %u%s; again: test_faults "
+		       "--seed %llu --count 1 mismatch\n",
 		       m.nranks, a, m.odd, b, m.manual ? ", manual" : "", (unsigned long long)seed);
 		err = -EBADMSG;
 	}

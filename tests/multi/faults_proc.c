@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * faults_proc.c - real processes: one dies in the middle of a stream of calls, is stopped, or makes another
- * call than the rest.
+ * faults_proc.c - real processes: one dies in the middle of a stream of calls, is stopped, or makes
+ * another call than the rest.
  *
- * The ranks are forked and meet over socket pairs, so that nothing ends them but the fault.  The parent
- * kills, stops, and measures: time is from before the fault to after a rank's call has returned.
+ * The ranks are forked and meet over socket pairs, so that nothing ends them but the fault.  The
+ * parent kills, stops, and measures: time is from before the fault to after a rank's call has
+ * returned.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,7 +53,7 @@ struct job {
 		_Atomic int over;	/* ranks whose call has failed */
 		_Atomic int go_on;	/* the parent: a stopped rank runs again, streams may end */
 		struct rank_state rank[FAULTS_MAX_RANKS];
-	} *shared;
+	} * shared;
 };
 
 static uint64_t now_ns(void)
@@ -65,7 +66,8 @@ static uint64_t now_ns(void)
 
 static void pause_ns(uint64_t ns)
 {
-	const struct timespec ts = { .tv_sec = (time_t)(ns / FAULTS_S), .tv_nsec = (long)(ns % FAULTS_S) };
+	const struct timespec ts = { .tv_sec = (time_t)(ns / FAULTS_S),
+				     .tv_nsec = (long)(ns % FAULTS_S) };
 
 	nanosleep(&ts, NULL);
 }
@@ -117,7 +119,8 @@ static void proc_wrong(struct rank_state *state, const char *what, int err)
 }
 
 /* Steps until one fails, or until all is over. */
-static int proc_stream(const struct job *job, int rank, struct faults_buf *buf, struct gyre_comm *world)
+static int proc_stream(const struct job *job, int rank, struct faults_buf *buf,
+		       struct gyre_comm *world)
 {
 	struct rank_state *state = &job->shared->rank[rank];
 	uint64_t step;
@@ -160,7 +163,8 @@ static void proc_rank(const struct job *job, int rank)
 	struct rank_state *state = &job->shared->rank[rank];
 	struct proc_gather gather = { job, rank };
 	struct gyre_context_attr attr = {
-		.size = sizeof(attr), .rank = rank, .nranks = job->nranks, .allgather = proc_allgather,
+		.size = sizeof(attr), .rank = rank, .nranks = job->nranks,
+		.allgather = proc_allgather,
 		.allgather_arg = &gather, .transport = job->transport,
 		.progress = job->manual ? GYRE_PROGRESS_MANUAL : GYRE_PROGRESS_THREAD,
 	};
@@ -210,7 +214,8 @@ static void job_fork(struct job *job)
 		if (job->pid[r])
 			continue;
 		alarm((unsigned)(RANK_S * faults_slowdown()));
-		for (i = 1; i < job->nranks; i++)	/* ends that are not ours would hide a death */
+		/* ends that are not ours would hide a death */
+		for (i = 1; i < job->nranks; i++)
 			close(job->pair[i][i == r ? 0 : r ? 0 : 1]);
 		proc_rank(job, r);
 	}
@@ -228,7 +233,8 @@ static void job_wait_ready(const struct job *job)
 
 	while (n < job->nranks && now_ns() < end) {
 		for (n = 0, r = 0; r < job->nranks; r++)
-			n += atomic_load(&job->shared->rank[r].ready_ns) || job->shared->rank[r].wrong[0];
+			n += atomic_load(&job->shared->rank[r].ready_ns) ||
+			     job->shared->rank[r].wrong[0];
 		pause_ns(MS / 5);
 	}
 }
@@ -288,7 +294,8 @@ static int job_check_rank(const struct job *job, int rank, int status)
 	if (job->fault == DIES && rank == job->victim)
 		return WIFSIGNALED(status) ? 0 : job_wrong(job, rank, "was not killed");
 	if (!WIFEXITED(status) || WEXITSTATUS(status) || state->wrong[0])
-		return job_wrong(job, rank, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit status");
+		return job_wrong(job, rank,
+				 WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit status");
 	if (job->fault == STOPS)
 		return state->err ? job_wrong(job, rank, "being stopped is no error") : 0;
 	if (job->fault == STALLS) {
@@ -355,7 +362,8 @@ static int job_run(uint64_t seed)
 	log = faults_captured();
 	failed = job_check(&job, log);
 	if (failed)
-		printf("%s%d ranks over %s%s, rank %d %s; again: test_faults --seed %llu --count 1 proc\n",
+		printf("%s%d ranks over %s%s, rank %d %s; again: test_faults "
+		       "--seed %llu --count 1 proc\n",
 		       log, job.nranks, job.transport, job.manual ? ", manual" : "", job.victim,
 		       fault_names[job.fault], (unsigned long long)seed);
 	free(log);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_big.c - buffers of more than 2^31 and 2^32 bytes, with real data: one rank of test_big.sh.
- * Every element of every result is compared.  One buffer serves all calls, since touching pages for the
- * first time takes longer than anything else; what each call writes differs.
+ * Every element of every result is compared.  One buffer serves all calls, since touching pages for
+ * the first time takes longer than anything else; what each call writes differs.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -40,8 +40,9 @@ static int report(const char *what, double start, int err, uint64_t bad, uint64_
 	if (err)
 		printf("rank %d: %s: %s\n", rank, what, gyre_strerror(err));
 	else if (bad)
-		printf("rank %d: %s: %llu elements (bytes: words of 8) are wrong, the first is %llu\n", rank, what,
-		       (unsigned long long)bad, (unsigned long long)first);
+		printf("rank %d: %s: %llu elements (bytes: words of 8) are wrong, the first is "
+		       "%llu\n",
+		       rank, what, (unsigned long long)bad, (unsigned long long)first);
 	else if (!rank)
 		printf("%s: %.1f s with filling and checking\n", what, seconds() - start);
 	return err || bad;
@@ -180,8 +181,8 @@ int main(void)
 	comm = gyre_context_world(ctx);
 	rank = gyre_comm_rank(comm);
 	nranks = gyre_comm_size(comm);
-	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		      -1, 0);
+	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED || nranks != 2) {
 		printf("rank %d of %d: no memory, or not two ranks\n", rank, nranks);
 		return 1;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_args.c - each public function with each bad argument: the error that its header says, a message
- * that names the argument, and nothing has started: correct calls work before, between and after.
+ * test_args.c - each public function with each bad argument: the error that its header says, a
+ * message that names the argument, and nothing has started: correct calls work before, between and
+ * after.
  *
- * Runs alone, and as three ranks in the simulator.  Ranks there must not leave by longjmp, so what is
- * wrong is noted and asserted afterwards.
+ * Runs alone, and as three ranks in the simulator.  Ranks there must not leave by longjmp, so what
+ * is wrong is noted and asserted afterwards.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -66,8 +67,8 @@ static void said_end(char *text, size_t size)
 static void wrong(struct env *env, const char *call, const char *what, int err, const char *said)
 {
 	if (!env->wrong[0])
-		snprintf(env->wrong, sizeof(env->wrong), "rank %d: %s: %s: %d, said: %s", env->rank, call,
-			 what, err, said);
+		snprintf(env->wrong, sizeof(env->wrong), "rank %d: %s: %s: %d, said: %s", env->rank,
+			 call, what, err, said);
 }
 
 /* A call that is to give want, and to say two words: its name and the argument's; NULL: nothing. */
@@ -103,7 +104,8 @@ static void check(struct env *env, const char *call, int err, int want, const ch
 
 static void good_round(struct env *env)
 {
-	const int next = (env->rank + 1) % env->size, prev = (env->rank + env->size - 1) % env->size;
+	const int next = (env->rank + 1) % env->size,
+		prev = (env->rank + env->size - 1) % env->size;
 	struct gyre_request *req = NULL;
 	const float sum = (float)(env->size * (env->size + 1) / 2);
 	int err, i;
@@ -138,11 +140,11 @@ static void bad_allreduce(struct env *env)
 
 	BAD(gyre_allreduce(in, out, N, GYRE_F32, GYRE_SUM, NULL), "comm");
 	BAD(gyre_allreduce(in, out, N, BAD_TYPE, GYRE_SUM, w), "type");
-	BAD(gyre_allreduce(in, out, N, (enum gyre_type)-1, GYRE_SUM, w), "type");
+	BAD(gyre_allreduce(in, out, N, (enum gyre_type) - 1, GYRE_SUM, w), "type");
 	BAD(gyre_allreduce(in, out, N, (enum gyre_type)(GYRE_F32 + 256), GYRE_SUM, w), "type");
 	BAD(gyre_allreduce(in, out, N, GYRE_F32, BAD_OP, w), "op");
 	BAD(gyre_allreduce(in, out, N, GYRE_F32, (enum gyre_op)(GYRE_SUM + 256), w), "op");
-	BAD(gyre_allreduce(in, out, N, GYRE_F32, (enum gyre_op)-1, w), "op");
+	BAD(gyre_allreduce(in, out, N, GYRE_F32, (enum gyre_op) - 1, w), "op");
 	BAD(gyre_allreduce(in, out, HUGE_COUNT, GYRE_F32, GYRE_SUM, w), "count");
 	BAD(gyre_allreduce(NULL, out, N, GYRE_F32, GYRE_SUM, w), "in");
 	BAD(gyre_allreduce(in, NULL, N, GYRE_F32, GYRE_SUM, w), "out");
@@ -377,9 +379,9 @@ static void bad_mem(struct env *env)
 
 static void all_bad(struct env *env)
 {
-	static void (*const parts[])(struct env *env) = {
+	static void (*const parts[])(struct env * env) = {
 		bad_allreduce, bad_reduce_scatter, bad_allgather, bad_broadcast, bad_send,
-		bad_recv, bad_request, bad_comm, bad_mem,
+		bad_recv,      bad_request,	   bad_comm,	  bad_mem,
 	};
 	size_t i;
 
@@ -484,9 +486,9 @@ static void test_context(void **state)
 static void test_names(void **state)
 {
 	assert_int_equal(gyre_type_size(BAD_TYPE), 0);
-	assert_int_equal(gyre_type_size((enum gyre_type)-1), 0);
+	assert_int_equal(gyre_type_size((enum gyre_type) - 1), 0);
 	assert_string_equal(gyre_type_name(BAD_TYPE), "?");
-	assert_string_equal(gyre_op_name((enum gyre_op)-1), "?");
+	assert_string_equal(gyre_op_name((enum gyre_op) - 1), "?");
 	assert_non_null(gyre_strerror(123456));
 	assert_non_null(gyre_strerror(INT_MIN));
 	assert_non_null(gyre_version());

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_fpenv.c - sums do not depend on the rounding mode or denormal handling of the calling thread,
- * which gets them back.
+ * test_fpenv.c - sums do not depend on the rounding mode or denormal handling of the calling
+ * thread, which gets them back.
  */
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_wire_fuzz.c - the engine under a peer that lies.  Ranks of the simulator run collectives and
- * point-to-point calls while what arrives is repeated, lost, held back, replayed, changed or invented.
+ * point-to-point calls while what arrives is repeated, lost, held back, replayed, changed or
+ * invented.
  *
  *	doubles	whole messages and grains come again: each result is right, or an error
- *	lie	one header field of one message is wrong: a wrong result comes with an error on some rank
+ *	lie	one header field of one message is wrong: a wrong result has an error on some rank
  *	havoc	anything: no crash, no hang, nothing written outside of the buffers
- *	flood	messages for calls that nobody makes: the sender is thrown out, and all know it at once
+ *	flood	messages for calls that nobody makes: the sender is thrown out, and all know it
  *
- * The upcalls are wrapped at link time, between the simulated transport and the engine.  Lent memory
- * is checked as shared memory does it: only what the peer has really lent can be read.
+ * The upcalls are wrapped at link time, between the simulated transport and the engine.  Lent
+ * memory is checked as shared memory does it: only what the peer has really lent can be read.
  *
  *	GYRE_TEST_SEED=n GYRE_TEST_ROUNDS=n test_wire_fuzz [fuzz_havoc]: from that seed on
  */
@@ -54,8 +55,8 @@ uint64_t fuzz_below(uint64_t n)
 /* ---- one round ---- */
 
 /*
- * A buffer between guards.  All are kept to the end of the round and looked at again then: nothing may
- * come late; and ranks that do not know yet of a failure may still read what they were lent.
+ * A buffer between guards.  All are kept to the end of the round and looked at again then: nothing
+ * may come late; and ranks that do not know yet of a failure may still read what they were lent.
  */
 struct buf {
 	struct buf *next;
@@ -116,7 +117,8 @@ static struct buf *buf_new(struct rank *r, size_t n)
 
 static int32_t value(int rank, int call, size_t i)
 {
-	return (int32_t)((uint32_t)(rank + 1) * 2654435761u + (uint32_t)call * 40503u + (uint32_t)i * 7u);
+	return (int32_t)((uint32_t)(rank + 1) * 2654435761u + (uint32_t)call * 40503u +
+			 (uint32_t)i * 7u);
 }
 
 static struct buf *buf_in(struct rank *r, size_t n, int call)
@@ -243,8 +245,8 @@ static void call_exchange(struct rank *r, size_t n, int call)
 	call_done(r, status.count == n ? out : NULL, EXCHANGE, call, err);
 }
 
-static int call_start(struct rank *r, enum call_kind kind, const int32_t *in, int32_t *out, size_t n,
-		      int call, struct gyre_request **req)
+static int call_start(struct rank *r, enum call_kind kind, const int32_t *in, int32_t *out,
+		      size_t n, int call, struct gyre_request **req)
 {
 	switch (kind) {
 	case ALLREDUCE:
@@ -291,7 +293,8 @@ static void call_some(struct rank *r, int *callp)
 
 		in[i] = buf_in(r, in_n, call);
 		out[i] = kind == BROADCAST && call % r->n == r->id ? in[i] : buf_new(r, out_n);
-		err = call_start(r, kind, in[i]->data, out[i]->data, n, call, block ? NULL : &req[i]);
+		err = call_start(r, kind, in[i]->data, out[i]->data, n, call,
+				 block ? NULL : &req[i]);
 		if (err || block)
 			call_done(r, kind == BARRIER ? NULL : out[i], kind, call, err);
 	}
@@ -413,8 +416,8 @@ static void round_run(enum fuzz_mode mode, uint64_t seed)
 	fault = round_fault(&r, err, stats.now_ns);
 	if (fault)
 		fail_msg("%s, %d ranks, seed %llu: %s (%u errors, %u wrong, %ld blocks)",
-			 fuzz_names[mode], r.nranks, (unsigned long long)seed, fault, r.errors, r.wrong,
-			 gy_alloc_live());
+			 fuzz_names[mode], r.nranks, (unsigned long long)seed, fault, r.errors,
+			 r.wrong, gy_alloc_live());
 }
 
 /* ---- rounds ---- */

@@ -2,8 +2,8 @@
 /*
  * wire_fuzz.c - wrapped upcalls of the simulated transport.
  *
- * A transport promises little about what it hands over: the length of a message fits its body, and a
- * grain is placed before it has arrived.  All else may be a lie, and here it is.
+ * A transport promises little about what it hands over: the length of a message fits its body, and
+ * a grain is placed before it has arrived.  All else may be a lie, and here it is.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -267,7 +267,8 @@ static bool fuzz_now(void)
 	fuzz.messages++;
 	if (fuzz.mode == FUZZ_NONE)
 		return false;
-	if (fuzz.mode >= FUZZ_LIE && fuzz.mode != FUZZ_HAVOC ? fuzz.seen++ != fuzz.lie_at : fuzz_below(fuzz.rate) != 0)
+	if (fuzz.mode >= FUZZ_LIE && fuzz.mode != FUZZ_HAVOC ? fuzz.seen++ != fuzz.lie_at
+							     : fuzz_below(fuzz.rate) != 0)
 		return false;
 	fuzz.changes++;
 	return true;

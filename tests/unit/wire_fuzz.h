@@ -2,7 +2,8 @@
 #ifndef WIRE_FUZZ_H
 #define WIRE_FUZZ_H
 /*
- * What lies between the simulated transport and the engine in test_wire_fuzz: it changes what arrives.
+ * What lies between the simulated transport and the engine in test_wire_fuzz: it changes what
+ * arrives.
  */
 #include <stdbool.h>
 #include <stdint.h>

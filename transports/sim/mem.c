@@ -27,7 +27,8 @@ struct sim_revoked {
 	uint64_t before;
 };
 
-enum mem_remote { MEM_PTR, MEM_LEN, MEM_ID };	/* struct gy_remote.w; id: 2 * number + of the pool */
+/* struct gy_remote.w; id: 2 * number + of the pool */
+enum mem_remote { MEM_PTR, MEM_LEN, MEM_ID };
 
 int sim_mem_alloc(struct gy_nic *base, size_t len, void **ptrp)
 {
@@ -143,8 +144,8 @@ static bool mem_is_there(const struct sim_ep *ep, const struct gy_remote *remote
 		const struct sim_revoked *r = gy_list_entry(pos, struct sim_revoked, link);
 
 		if (remote->w[MEM_ID] / 2 < r->before &&
-		    sim_overlap((const void *)(uintptr_t)remote->w[MEM_PTR], remote->w[MEM_LEN], r->ptr,
-				r->len))
+		    sim_overlap((const void *)(uintptr_t)remote->w[MEM_PTR], remote->w[MEM_LEN],
+				r->ptr, r->len))
 			*is_void = true;
 	}
 	return true;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * nic.c - a simulated context's side of the transport: its endpoints, polling, and the table of
- * ops. A poll hands over a random number of what has arrived, one at least; what remains makes arm
- * say so. Locking: one thread; upcalls only from poll, progress and revoke of the context that
- * they concern.
+ * ops.  A poll hands over a random number of what has arrived, one at least; what remains makes arm
+ * say so.
+ * Locking: one thread; upcalls only from poll, progress and revoke of the context they concern.
  */
 #include <errno.h>
 #include <string.h>
@@ -129,7 +129,10 @@ void sim_nic_arrived(struct sim_nic *nic)
 		sim_ring(nic->rank, nic->base.ctx);
 }
 
-/* Memory that ep's peer has revoked may have been read since: its messages cannot be later than that. */
+/*
+ * Memory that ep's peer has revoked may have been read since: its messages cannot be later than
+ * that.
+ */
 static void nic_hurry(struct sim_ep *ep)
 {
 	struct gy_list *pos, *after;

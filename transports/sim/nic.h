@@ -45,7 +45,8 @@ struct sim_ep {
 	struct gy_list flying, arrived;	/* to us */
 	uint64_t lends;			/* so far, by us */
 	struct gy_list revoked;		/* struct sim_revoked: of what we had lent */
-	bool hurry;			/* the peer has revoked: a poll finds what it had said before */
+	/* the peer has revoked: a poll finds what it had said before */
+	bool hurry;
 	struct gy_list grains;		/* SIM_SENT: grains that are with us, by own */
 	unsigned msgs_out, grains_out;	/* from us, not yet handed over */
 	uint64_t floor;			/* nothing reaches the peer before */
