@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "lib/log.h"
 
 #define CONFIG_PREFIX "GYRE_"
+#define CONFIG_TEXT 800		/* a message about a setting, or a name as the user wrote it */
 #define CONFIG_DAY_MS (24 * 3600 * 1000)
 
 static const char *const config_transports[] = { "auto", "shm", "tcp", "sim", NULL };
@@ -125,8 +127,50 @@ void gy_config_init(struct gy_config *cfg)
 	}
 }
 
+/* ---- the report that goes to the log ---- */
+
+static void config_log_set(void *arg, size_t i, const char *where)
+{
+}
+
+static gy_cold void config_log_unknown(void *arg, const char *where, const char *name,
+				       const char *near)
+{
+	if (*near)
+		gy_warn("%s: unknown setting %s; did you mean %s?", where, name, near);
+	else
+		gy_warn("%s: unknown setting %s; gyre-env(7) lists all", where, name);
+}
+
+static gy_cold void config_log_invalid(void *arg, const char *where, const char *text)
+{
+	gy_err("%s%s", where, text);
+}
+
+static const struct gy_config_report config_logged = {
+	.set = config_log_set,
+	.unknown = config_log_unknown,
+	.invalid = config_log_invalid,
+};
+
+/* ---- one setting ---- */
+
+/* text continues where: ": message" or " = value ...". */
+__attribute__((format(printf, 3, 4))) static gy_cold void
+config_invalid(const struct gy_config_report *report, const char *where, const char *fmt, ...)
+{
+	char text[CONFIG_TEXT];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	report->invalid(report->arg, where, text);
+}
+
 static int config_set_entry(struct gy_config *cfg, const struct gy_config_entry *e,
-			    const char *value, enum gy_config_source source, const char *where)
+			    const char *value, enum gy_config_source source, const char *where,
+			    const struct gy_config_report *report)
 {
 	char allowed[128];
 	int err;
@@ -134,11 +178,12 @@ static int config_set_entry(struct gy_config *cfg, const struct gy_config_entry 
 	err = gy_config_parse(e, value, config_field(cfg, e));
 	if (err) {
 		gy_config_allowed(e, allowed, sizeof(allowed));
-		gy_err("%s = \"%s\" is not valid for %s: allowed is %s", where,
-		       e->flags & GY_CONFIG_SECRET ? "..." : value, e->name, allowed);
+		config_invalid(report, where, " = \"%s\" is not valid for %s: allowed is %s",
+			       e->flags & GY_CONFIG_SECRET ? "..." : value, e->name, allowed);
 		return err;
 	}
 	cfg->source[e - config_table] = (unsigned char)source;
+	report->set(report->arg, (size_t)(e - config_table), where);
 	return 0;
 }
 
@@ -151,14 +196,15 @@ int gy_config_set(struct gy_config *cfg, const char *name, const char *value,
 		gy_err("%s: there is no setting %s", where, name);
 		return -EINVAL;
 	}
-	return config_set_entry(cfg, e, value, source, where);
+	return config_set_entry(cfg, e, value, source, where, &config_logged);
 }
 
-/* prefix and name make up what the user wrote; the message suggests the nearest that exists. */
-static gy_cold void config_warn_unknown(const char *where, const char *prefix, const char *name)
+/* prefix and name make up what the user wrote; suggests the nearest that exists. */
+static gy_cold void config_unknown(const struct gy_config_report *report, const char *where,
+				   const char *prefix, const char *name)
 {
+	char near[GY_CONFIG_NAME_MAX + 1] = "", wrote[CONFIG_TEXT], meant[64] = "";
 	size_t i, distance, best = SIZE_MAX;
-	char near[GY_CONFIG_NAME_MAX + 1] = "";
 
 	for (i = 0; i < GY_ARRAY_SIZE(config_table); i++) {
 		distance = gy_config_distance(name, config_table[i].name);
@@ -169,12 +215,13 @@ static gy_cold void config_warn_unknown(const char *where, const char *prefix, c
 	}
 	for (i = 0; *prefix && near[i]; i++)
 		near[i] = (char)toupper((unsigned char)near[i]);
+	snprintf(wrote, sizeof(wrote), "%s%s", prefix, name);
 	if (best <= 3)
-		gy_warn("%s: unknown setting %s%s; did you mean %s%s?", where, prefix, name, prefix,
-			near);
-	else
-		gy_warn("%s: unknown setting %s%s; gyre-env(7) lists all", where, prefix, name);
+		snprintf(meant, sizeof(meant), "%s%s", prefix, near);
+	report->unknown(report->arg, where, wrote, meant);
 }
+
+/* ---- file and environment ---- */
 
 /* Cuts blanks at both ends; returns the new start. */
 static char *config_trim(char *s)
@@ -190,8 +237,9 @@ static char *config_trim(char *s)
 	return s;
 }
 
-/* "key = value", "# comment" or nothing.  Returns 0 or -EINVAL, logged. */
-static int config_line(struct gy_config *cfg, char *line, const char *where)
+/* "key = value", "# comment" or nothing.  Returns 0 or -EINVAL, reported. */
+static int config_line(struct gy_config *cfg, char *line, const char *where,
+		       const struct gy_config_report *report)
 {
 	const struct gy_config_entry *e;
 	char *key = config_trim(line), *value;
@@ -200,49 +248,54 @@ static int config_line(struct gy_config *cfg, char *line, const char *where)
 		return 0;
 	value = strchr(key, '=');
 	if (!value) {
-		gy_err("%s: expected key = value, found \"%s\"", where, key);
+		config_invalid(report, where, ": expected key = value, found \"%s\"", key);
 		return -EINVAL;
 	}
 	*value++ = 0;
 	key = config_trim(key);
 	e = config_find(key);
 	if (!e) {
-		config_warn_unknown(where, "", key);
+		config_unknown(report, where, "", key);
 		return 0;
 	}
-	return config_set_entry(cfg, e, config_trim(value), GY_CONFIG_FILE, where);
+	return config_set_entry(cfg, e, config_trim(value), GY_CONFIG_FILE, where, report);
 }
 
-static int config_load_file(struct gy_config *cfg, const char *path)
+static int config_load_file(struct gy_config *cfg, const char *path,
+			    const struct gy_config_report *report)
 {
 	char line[1024], where[300];
 	FILE *file = fopen(path, "re");
-	int err = 0, number = 0;
+	int err = 0, e, number = 0;
 
 	if (!file) {
 		err = -errno;
-		gy_err("GYRE_CONFIG: cannot open %s: %s", path, strerrordesc_np(-err));
+		config_invalid(report, "GYRE_CONFIG", ": cannot open %s: %s", path,
+			       strerrordesc_np(-err));
 		return err;
 	}
-	while (!err && fgets(line, sizeof(line), file)) {
+	while (fgets(line, sizeof(line), file)) {
 		snprintf(where, sizeof(where), "%s:%d", path, ++number);
 		if (strlen(line) == sizeof(line) - 1 && line[sizeof(line) - 2] != '\n') {
-			gy_err("%s: line is longer than %zu bytes", where, sizeof(line) - 2);
-			err = -EINVAL;
-		} else {
-			err = config_line(cfg, line, where);
+			config_invalid(report, where, ": line is longer than %zu bytes",
+				       sizeof(line) - 2);
+			err = err ? err : -EINVAL;
+			break;
 		}
+		e = config_line(cfg, line, where, report);
+		err = err ? err : e;
 	}
-	if (!err && ferror(file)) {
-		err = -EIO;
-		gy_err("GYRE_CONFIG: cannot read %s", path);
+	if (ferror(file)) {
+		config_invalid(report, "GYRE_CONFIG", ": cannot read %s", path);
+		err = err ? err : -EIO;
 	}
 	fclose(file);
 	return err;
 }
 
 /* variable is "GYRE_NAME=value"; others are no concern of ours. */
-static int config_load_variable(struct gy_config *cfg, const char *variable)
+static int config_load_variable(struct gy_config *cfg, const char *variable,
+				const struct gy_config_report *report)
 {
 	const char *equals = strchr(variable, '=');
 	const struct gy_config_entry *e;
@@ -256,22 +309,32 @@ static int config_load_variable(struct gy_config *cfg, const char *variable)
 		 (int)gy_min((size_t)(equals - variable), sizeof(where)), variable);
 	e = config_find(where + strlen(CONFIG_PREFIX));
 	if (!e) {
-		config_warn_unknown("environment", CONFIG_PREFIX, where + strlen(CONFIG_PREFIX));
+		config_unknown(report, "environment", CONFIG_PREFIX,
+			       where + strlen(CONFIG_PREFIX));
 		return 0;
 	}
-	return config_set_entry(cfg, e, equals + 1, GY_CONFIG_ENVIRONMENT, where);
+	return config_set_entry(cfg, e, equals + 1, GY_CONFIG_ENVIRONMENT, where, report);
+}
+
+int gy_config_load_report(struct gy_config *cfg, const struct gy_config_report *report)
+{
+	const char *path = getenv("GYRE_CONFIG");
+	char **variable;
+	int err, e;
+
+	gy_config_init(cfg);
+	err = path && *path ? config_load_file(cfg, path, report) : 0;
+	for (variable = environ; variable && *variable; variable++) {
+		e = config_load_variable(cfg, *variable, report);
+		err = err ? err : e;
+	}
+	return err;
 }
 
 int gy_config_load(struct gy_config *cfg)
 {
-	const char *path = getenv("GYRE_CONFIG");
-	char **variable;
-	int err;
+	int err = gy_config_load_report(cfg, &config_logged);
 
-	gy_config_init(cfg);
-	err = path && *path ? config_load_file(cfg, path) : 0;
-	for (variable = environ; !err && variable && *variable; variable++)
-		err = config_load_variable(cfg, *variable);
 	if (err)
 		return err;
 	gy_log_set_level((enum gy_log_level)cfg->log);

@@ -95,6 +95,19 @@ void gy_config_init(struct gy_config *cfg);
  */
 int gy_config_load(struct gy_config *cfg);
 
+/*
+ * The same without a log line, and log as it was: report hears of each setting found, and of what
+ * is wrong; it goes on after that.  where is "GYRE_RANK" or "file:3".  0 or the first error.
+ */
+struct gy_config_report {
+	void *arg;
+	void (*set)(void *arg, size_t i, const char *where);	/* entry i was taken from there */
+	/* name as the user wrote it, and the nearest that exists, so written too; "": none is */
+	void (*unknown)(void *arg, const char *where, const char *name, const char *near);
+	void (*invalid)(void *arg, const char *where, const char *text);
+};
+int gy_config_load_report(struct gy_config *cfg, const struct gy_config_report *report);
+
 /* One setting from text; where ("GYRE_RANK", "file:3") is what messages call it.  0 or -EINVAL. */
 int gy_config_set(struct gy_config *cfg, const char *name, const char *value,
 		  enum gy_config_source source, const char *where);

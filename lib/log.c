@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * log.c - one line per message to stderr.
- * Locking: two process-wide atomics (level, rank), independent of each other, so relaxed.
+ * Locking: process-wide atomics (level, rank, hook), independent of each other, so relaxed.
  * Failure: a line that cannot be written is lost; a long one is cut and ends in "...".
  */
 #include <errno.h>
@@ -27,6 +27,7 @@ static const char *const log_names[] = {
 
 static atomic_int log_level = LOG_LEVEL_UNSET;
 static atomic_int log_rank = -1;
+static void (*_Atomic log_hook)(enum gy_log_level level, const char *text);
 
 void gy_log_set_level(enum gy_log_level level)
 {
@@ -36,6 +37,11 @@ void gy_log_set_level(enum gy_log_level level)
 void gy_log_set_rank(int rank)
 {
 	atomic_store_explicit(&log_rank, rank, memory_order_relaxed);
+}
+
+void gy_log_set_hook(void (*hook)(enum gy_log_level level, const char *text))
+{
+	atomic_store_explicit(&log_hook, hook, memory_order_relaxed);
 }
 
 /* A bad value counts as unset here: gy_config_load, which reads it too, complains. */
@@ -78,6 +84,8 @@ static size_t log_prefix(char *line, size_t size, enum gy_log_level level)
 
 void gy_log(enum gy_log_level level, const char *fmt, ...)
 {
+	void (*const hook)(enum gy_log_level level, const char *text) =
+		atomic_load_explicit(&log_hook, memory_order_relaxed);
 	char line[LOG_LINE_MAX];
 	int saved = errno, n;
 	size_t len, i;
@@ -85,7 +93,7 @@ void gy_log(enum gy_log_level level, const char *fmt, ...)
 
 	if (!log_wanted(level))
 		return;
-	len = log_prefix(line, sizeof(line), level);
+	len = hook ? 0 : log_prefix(line, sizeof(line), level);
 	va_start(ap, fmt);
 	n = vsnprintf(line + len, sizeof(line) - len, fmt, ap);
 	va_end(ap);
@@ -101,8 +109,10 @@ void gy_log(enum gy_log_level level, const char *fmt, ...)
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
 	}
-	line[len++] = '\n';
-	if (write(STDERR_FILENO, line, len) < 0) {
+	line[len] = hook ? '\0' : '\n';
+	if (hook) {
+		hook(level, line);
+	} else if (write(STDERR_FILENO, line, len + 1) < 0) {
 		/* There is nowhere to report it to. */
 	}
 	errno = saved;

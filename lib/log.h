@@ -33,4 +33,10 @@ gy_cold void gy_log_set_level(enum gy_log_level level);
 /* The rank in the prefix, for the whole process; -1 (as at start): none. */
 gy_cold void gy_log_set_rank(int rank);
 
+/*
+ * From now on messages go to hook, without prefix, and not to stderr; NULL: to stderr again.  For a
+ * program that shows them in its own way; the hook is called by any thread, and must not log.
+ */
+gy_cold void gy_log_set_hook(void (*hook)(enum gy_log_level level, const char *text));
+
 #endif

@@ -215,6 +215,27 @@ static void test_log_line(void **state)
 					    "gyre[5] debug: y\n");
 }
 
+static char log_hooked[100];
+
+static void log_hook(enum gy_log_level level, const char *text)
+{
+	snprintf(log_hooked, sizeof(log_hooked), "%d:%s", level, text);
+}
+
+static void test_log_hook(void **state)
+{
+	gy_log_set_level(GY_LOG_WARN);
+	log_capture();
+	gy_log_set_hook(log_hook);
+	gy_info("not wanted");
+	assert_string_equal(log_hooked, "");
+	gy_warn("no rank %d\n", 3);
+	gy_log_set_hook(NULL);
+	gy_warn("again");
+	assert_string_equal(log_captured(), "gyre warn: again\n");
+	assert_string_equal(log_hooked, "1:no rank 3?");
+}
+
 static void test_log_long_line(void **state)
 {
 	char big[5000];
@@ -272,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_alloc_fail_at),
 		cmocka_unit_test(test_alloc_threads),
 		cmocka_unit_test(test_log_line),
+		cmocka_unit_test(test_log_hook),
 		cmocka_unit_test(test_log_long_line),
 		cmocka_unit_test(test_types),
 		cmocka_unit_test(test_strerror),

@@ -248,6 +248,64 @@ static void test_bad_file(void **state)
 	assert_int_equal(load_with("GYRE_CONFIG", "", &cfg), 0);
 }
 
+static void report_set(void *arg, size_t i, const char *where)
+{
+	size_t len = strlen(arg);
+
+	snprintf((char *)arg + len, 1000 - len, "%s from %s\n", gy_config_entry(i)->name,
+		 strrchr(where, '/') ? strrchr(where, ':') : where);
+}
+
+static void report_unknown(void *arg, const char *where, const char *name, const char *near)
+{
+	size_t len = strlen(arg);
+
+	snprintf((char *)arg + len, 1000 - len, "%s? %s!\n", name, near);
+}
+
+static void report_invalid(void *arg, const char *where, const char *text)
+{
+	size_t len = strlen(arg);
+
+	snprintf((char *)arg + len, 1000 - len, "%s is bad\n",
+		 strrchr(where, '/') ? strrchr(where, ':') : where);
+}
+
+/* All that is found and all that is wrong, in one go, and not a line in the log. */
+static void test_report(void **state)
+{
+	char path[] = "/tmp/gyre-test-config-XXXXXX", said[1000] = "";
+	static const char text[] = "tcp_streams = 3\ntransport = udp\nmaped = 0\nspin_us = 7\n";
+	const struct gy_config_report report = {
+		.arg = said,
+		.set = report_set,
+		.unknown = report_unknown,
+		.invalid = report_invalid,
+	};
+	int fd = mkstemp(path), err;
+	struct gy_config cfg;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+	setenv("GYRE_CONFIG", path, 1);
+	setenv("GYRE_POOL_BYTES", "none", 1);
+	setenv("GYRE_COFFEE_MACHINE", "1", 1);
+	setenv("GYRE_LOG", "debug", 1);
+	err = gy_config_load_report(&cfg, &report);
+	unlink(path);
+	clear_environment(NULL);
+	assert_int_equal(err, -EINVAL);
+	assert_int_equal(cfg.tcp_streams, 3);
+	assert_int_equal(cfg.spin_us, 7);
+	assert_int_equal(cfg.log, GY_LOG_DEBUG);
+	assert_non_null(strstr(said, "tcp_streams from :1\n:2 is bad\nmaped? mapped!\n"
+				     "spin_us from :4\n"));
+	assert_non_null(strstr(said, "GYRE_POOL_BYTES is bad\n"));
+	assert_non_null(strstr(said, "GYRE_COFFEE_MACHINE? !\n"));
+	assert_non_null(strstr(said, "log from GYRE_LOG\n"));
+}
+
 static void test_set(void **state)
 {
 	struct gy_config cfg;
@@ -270,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_names),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_bad_file),
+		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_set),
 	};
 
