@@ -315,14 +315,14 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 		comm->told[rank] = true;
 }
 
-static bool comm_lends_to(const struct gyre_comm *comm, const struct gy_peer *peer)
+static bool comm_is_reachable(const struct gyre_comm *comm, const struct gy_peer *peer)
 {
 	const struct gy_list *pos;
 
 	gy_list_for_each(pos, &peer->streams) {
 		const struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
 
-		if (s->run->comm == comm && s->lent_head != s->lent_tail && s->out)
+		if (s->run->comm == comm && gy_stream_is_reachable(s))
 			return true;
 	}
 	return false;
@@ -340,7 +340,7 @@ bool gy_comm_tell_all(struct gyre_comm *comm)
 		if (!peer || i == comm->rank || peer->state != GY_PEER_UP)
 			continue;
 		gy_comm_tell(comm, peer);
-		safe &= comm->told[i] || !comm_lends_to(comm, peer);
+		safe &= comm->told[i] || !comm_is_reachable(comm, peer);
 	}
 	return safe;
 }

@@ -96,7 +96,9 @@ void gy_engine_fini(struct gy_engine *e)
 	while ((pos = gy_list_pop(&e->mems))) {
 		struct gy_mem *m = gy_list_entry(pos, struct gy_mem, link);
 
-		gy_mem_put(m->nic, m->ptr, m->len);
+		gy_mem_unregister(e->ctx, m->ptr, m->len);
+		if (!m->users)
+			gy_mem_put(m->nic, m->ptr, m->len);
 		gy_free(m);
 	}
 	gy_requests_free(e);
@@ -222,6 +224,14 @@ static gy_cold void engine_tick(struct gy_engine *e)
 }
 
 /* ---- progress ---- */
+
+void gy_engine_mark_all(struct gy_engine *e)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &e->runs)
+		gy_list_entry(pos, struct gy_run, link)->dirty = true;
+}
 
 static int engine_pump(struct gy_engine *e)
 {

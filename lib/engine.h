@@ -54,7 +54,11 @@ enum gy_msg_kind {
 	/* body: struct gy_lend_body: elements from off on can be read there */
 	GY_MSG_LEND,
 	GY_MSG_RTS,		/* please grant */
-	GY_MSG_GRANT,		/* send up to element off */
+	/*
+	 * Send up to element off.  GY_CAP_WRITE: arg: ticket; body: struct gy_remote of each new
+	 * grain's slot, or with GY_TICKET_WHOLE, once, of the whole stream
+	 */
+	GY_MSG_GRANT,
 	GY_MSG_RELEASE,		/* elements before off may be reused */
 	GY_MSG_GRAIN,		/* header on a bulk lane */
 	GY_MSG_WAIT,		/* I wait for you in this call: compare fingerprints */
@@ -64,15 +68,22 @@ enum gy_msg_kind {
 	GY_MSG_BYE_ACK,		/* I need nothing more from you */
 };
 
+/*
+ * Tickets: 24 bits name an in-stream to its peer; ticket << 8 | grain % 256 one of its grains.
+ */
+#define GY_TICKET_MAX 0xffffffu
+#define GY_TICKET_WHOLE 0x80000000u
+
 struct gy_lend_body {
 	struct gy_remote remote;
 	uint64_t n;		/* elements */
 };
 
-/* Memory of gyre_mem_alloc. */
+/* Memory of gyre_mem_alloc, or of the user's own that gyre_mem_register was told of. */
 struct gy_mem {
 	struct gy_list link;	/* struct gy_engine.mems */
-	struct gy_nic *nic;	/* that made it; NULL: the system */
+	bool users;
+	struct gy_nic *nic;	/* that made it; NULL: the system, or the user */
 	void *ptr;
 	size_t len;
 };
@@ -88,6 +99,7 @@ struct gy_pool {
 	size_t slot_size, max_slots;
 	struct gy_slot *free;
 	unsigned nslots, nfree;
+	bool starved;		/* some stream found none */
 	struct gy_list slabs;
 };
 
@@ -137,7 +149,11 @@ struct gy_stream {
 	 */
 	uint64_t sent, freed, limit;	/* limit: granted by the peer, elements */
 	unsigned grains_out;		/* that the transport holds */
-	bool via_slot;			/* memory cannot be lent: copy it to slots */
+	bool via_slot;			/* memory cannot be lent, or sent: copy it to slots */
+	/* GY_CAP_WRITE, in and out: names the stream in writes; 0: none yet */
+	uint32_t ticket;
+	/* out: where grain g goes: at g % 8, or with direct, all at 0; in with direct: at 0 */
+	struct gy_remote to[GY_STREAM_SLOTS];
 	uint64_t lent_end[GY_STREAM_LENDS];	/* by lend: where each LEND in flight ends, FIFO */
 };
 
@@ -220,6 +236,7 @@ struct gy_engine {
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
 	struct gy_list comms;
 	struct gyre_comm *world;
+	uint32_t next_ticket;
 	uint32_t next_comm;		/* number of the next communicator that this rank names */
 	uint32_t destroyed[GY_DESTROYED];	/* ids of communicators, the last ones */
 	unsigned ndestroyed;
@@ -310,6 +327,9 @@ static inline void gy_engine_count(struct gy_engine *e, int change)
 			      memory_order_relaxed);
 }
 
+/* Something that any run may have waited for is there. */
+void gy_engine_mark_all(struct gy_engine *e);
+
 /* Looks for work everywhere, once.  Returns how much was found.  Driver. */
 int gy_engine_progress(struct gy_engine *e);
 
@@ -398,6 +418,8 @@ int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n);
  * else.
  */
 bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer);
+/* Whether its peer may be reading or writing memory of this rank. */
+bool gy_stream_is_reachable(const struct gy_stream *s);
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
 /* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
 int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);
@@ -425,6 +447,9 @@ void gy_slot_put(struct gy_pool *pool, struct gy_slot *slot);
 /* Memory for peers to map, from the transport *nicp, or NULL: plain pages. */
 int gy_mem_get(struct gyre_context *ctx, size_t len, struct gy_nic **nicp, void **ptrp);
 void gy_mem_put(struct gy_nic *nic, void *ptr, size_t len);
+/* Tells all transports of memory.  The first error of one; nothing has changed then. */
+int gy_mem_register(struct gyre_context *ctx, void *ptr, size_t len);
+void gy_mem_unregister(struct gyre_context *ctx, void *ptr, size_t len);
 
 /* ---- peer.c ---- */
 /* All endpoints closed and freed; with drain, after goodbyes. */

@@ -130,7 +130,7 @@ void gy_ep_up(struct gy_ep *ep)
 	if (peer->state == GY_PEER_LOST)
 		return;
 	peer->state = GY_PEER_UP;
-	if (ep->caps & GY_CAP_BULK)
+	if (ep->caps & GY_CAP_BULK && !(ep->caps & GY_CAP_WRITE))
 		peer->ctx->engine.fd_data = true;
 	peer_mark_dirty(peer);
 	gy_dbg("connected to rank %d by %s", peer->rank, ep->ops->name);

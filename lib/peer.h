@@ -31,6 +31,9 @@ struct gy_peer {
 	bool left;		/* it said BYE */
 	bool said_bye, said_ack, acked;
 	struct gy_ep *ep;
+	/* GY_CAP_WRITE: grains that it may write and has not; some stream could not grant more */
+	unsigned granted;
+	bool grants_blocked;
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
 	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
 	size_t parked_bytes;	/* memory of these, and of those that communicators keep of it */

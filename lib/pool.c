@@ -40,6 +40,11 @@ static int pool_grow(struct gy_pool *pool, bool needed)
 		return -ENOMEM;
 	slab->len = n * pool->slot_size;
 	err = gy_mem_get(pool->ctx, slab->len, &slab->nic, &slab->mem);
+	if (!err) {
+		err = gy_mem_register(pool->ctx, slab->mem, slab->len);
+		if (err)
+			gy_mem_put(slab->nic, slab->mem, slab->len);
+	}
 	if (err) {
 		gy_free(slab);
 		return err;
@@ -71,6 +76,7 @@ void gy_pool_fini(struct gy_pool *pool)
 	gy_list_for_each_safe(pos, after, &pool->slabs) {
 		struct slab *slab = gy_list_entry(pos, struct slab, link);
 
+		gy_mem_unregister(pool->ctx, slab->mem, slab->len);
 		gy_mem_put(slab->nic, slab->mem, slab->len);
 		gy_free(slab);
 	}
@@ -83,8 +89,10 @@ struct gy_slot *gy_slot_get(struct gy_pool *pool, bool needed)
 	/* Growth that fails (memory, /dev/shm) leaves what there is: it only gets slower. */
 	if (!pool->nfree)
 		pool_grow(pool, needed);
-	if (!pool->nfree)
+	if (!pool->nfree) {
+		pool->starved = true;
 		return NULL;
+	}
 	slot = pool->free;
 	pool->free = slot->next;
 	pool->nfree--;
@@ -98,4 +106,8 @@ void gy_slot_put(struct gy_pool *pool, struct gy_slot *slot)
 	slot->next = pool->free;
 	pool->free = slot;
 	pool->nfree++;
+	if (gy_unlikely(pool->starved)) {
+		pool->starved = false;
+		gy_engine_mark_all(&pool->ctx->engine);
+	}
 }

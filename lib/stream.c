@@ -7,10 +7,9 @@
  *   EAGER(all bytes) ->				whole stream in one message, copied
  *   LEND(off, where) ->	reads there
  *			  <- RELEASE(upto)	the source may change up to there
- *			  <- GRANT(upto)	so much has a place here
+ *			  <- GRANT(upto)	so much has a place here (GY_CAP_WRITE: and where)
  *   grains ->					each to its place, any order
- *   RTS ->			(GRANT ...)		sent where the receiver cannot know that
- *   it should grant
+ *   RTS ->			(GRANT ...)		where the receiver cannot know of it
  *
  * What a stream has to say is a difference of two of its counters, said when there is room.
  * Messages that no open stream can use are parked with their peer until one opens.
@@ -199,6 +198,41 @@ static void stream_put_slot(struct gy_engine *e, struct gy_stream *s, unsigned i
 		gy_slot_put(&e->pool, slot);
 }
 
+static bool stream_is_written(const struct gy_stream *s)
+{
+	return s->peer->ep->caps & GY_CAP_WRITE && s->mode == GY_BY_GRANT;
+}
+
+/* Grains of an in-stream that the peer may write and has not. */
+static unsigned stream_unwritten(const struct gy_stream *s)
+{
+	const uint64_t grain = s->run->grain;
+
+	return (unsigned)((s->told + grain - 1) / grain - (s->avail + grain - 1) / grain) -
+	       (unsigned)__builtin_popcountll(s->mask);
+}
+
+bool gy_stream_is_reachable(const struct gy_stream *s)
+{
+	if (s->out)
+		return s->lent_head != s->lent_tail;
+	return stream_is_written(s) && stream_unwritten(s);
+}
+
+/*
+ * Of grants, too, the peer must have heard that they are void: with no room to tell it, it is
+ * stopped, and would write by them when it goes on.
+ */
+static gy_cold void stream_revoke_grants(struct gy_stream *s)
+{
+	struct gyre_comm *comm = s->run->comm;
+	const int rank = gy_comm_rank_of(comm, s->peer->rank);
+
+	s->peer->granted -= stream_unwritten(s);
+	if (s->peer->state == GY_PEER_UP && (rank < 0 || !comm->told[rank]))
+		gy_peer_expel(s->peer, "it is stopped while it may write to memory of this rank");
+}
+
 /* Nobody may touch the memory of a stream that ends early. */
 static gy_cold void stream_revoke(struct gy_stream *s)
 {
@@ -210,6 +244,12 @@ static gy_cold void stream_revoke(struct gy_stream *s)
 
 	if (!ep)
 		return;
+	if (stream_is_written(s)) {
+		if (s->out ? !s->grains_out : !stream_unwritten(s))
+			return;
+		if (!s->out)
+			stream_revoke_grants(s);
+	}
 	for (i = 0; i < GY_STREAM_SLOTS; i++)
 		if (s->slot[i])
 			ep->ops->revoke(ep, s->slot[i]->mem, run->comm->ctx->engine.pool.slot_size);
@@ -389,27 +429,25 @@ static void grain_free(struct gy_engine *e, struct gy_grain *g)
 	e->free_grains = g;
 }
 
-static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
+/* Where the n elements at s->sent lie; NULL: they must go by a slot, and there is none now. */
+static const void *stream_grain_src(struct gy_engine *e, struct gy_stream *s, uint64_t n)
 {
-	const uint64_t n = stream_grain_end(s, s->sent) - s->sent;
-	struct gy_ep *ep = s->peer->ep;
-	struct gy_grain *g;
 	const void *src = NULL;
+	struct gy_slot *slot;
 	uint64_t contig = 0;
-	int err;
 
-	if (s->op->source)
+	if (s->op->source && !s->via_slot)
 		src = gy_run_at(s->run, s->op->source, s->sent, &contig);
-	if (contig < n) {
-		struct gy_slot *slot = stream_out_slot(e, s, n);
+	if (contig >= n)
+		return src;
+	slot = stream_out_slot(e, s, n);
+	return slot ? slot->mem : NULL;
+}
 
-		if (!slot)
-			return -EAGAIN;
-		src = slot->mem;
-	}
-	g = grain_alloc(e);
-	if (!g)
-		return -ENOMEM;
+static void stream_fill_grain(const struct gy_stream *s, struct gy_grain *g, uint64_t n)
+{
+	const uint64_t i = s->sent / s->run->grain;
+
 	gy_list_init(&g->link);
 	g->hdr = s->run->hdr;
 	g->hdr.kind = GY_MSG_GRAIN;
@@ -417,12 +455,32 @@ static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
 	g->hdr.len = n * s->run->es;
 	if (g->hdr.coll != GY_P2P)
 		g->hdr.stream = s->index;
-	g->src = src;
+	g->to = s->to[s->direct ? 0 : i % GY_STREAM_SLOTS];
+	g->to_off = s->direct ? s->sent * s->run->es : 0;
+	g->ticket = s->ticket << 8 | (i & 255);
+}
+
+static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t n = stream_grain_end(s, s->sent) - s->sent;
+	struct gy_ep *ep = s->peer->ep;
+	struct gy_grain *g = grain_alloc(e);
+	int err;
+
+	if (!g)
+		return -ENOMEM;
+	stream_fill_grain(s, g, n);
 	g->stream = s;
-	err = ep->ops->bulk(ep, g);
+	g->src = stream_grain_src(e, s, n);
+	err = g->src ? ep->ops->bulk(ep, g) : -EAGAIN;
+	if (err == -EOPNOTSUPP && !s->via_slot) {	/* not out of this memory */
+		s->via_slot = true;
+		g->src = stream_grain_src(e, s, n);
+		err = g->src ? ep->ops->bulk(ep, g) : -EAGAIN;
+	}
 	if (err) {
+		s->peer->bulk_blocked |= err == -EAGAIN && g->src;
 		grain_free(e, g);
-		s->peer->bulk_blocked |= err == -EAGAIN;
 		return err;
 	}
 	s->sent += n;
@@ -473,18 +531,74 @@ static int stream_pump_out(struct gy_engine *e, struct gy_stream *s)
 
 /* ---- in ---- */
 
+/*
+ * Says how far the peer may send, and by GY_CAP_WRITE, where to.  Two streams of a peer that are
+ * open at once have different tickets, since far fewer than 2^24 are.
+ */
+static int stream_say_grant(struct gy_engine *e, struct gy_stream *s)
+{
+	const uint64_t grain = s->run->grain;
+	struct gy_remote where[GY_STREAM_SLOTS];
+	struct gy_hdr hdr = s->run->hdr;
+	struct gy_ep *ep = s->peer->ep;
+	unsigned n = 0;
+	uint64_t i;
+	int err = 0;
+
+	hdr.kind = GY_MSG_GRANT;
+	hdr.off = s->granted;
+	if (hdr.coll != GY_P2P)
+		hdr.stream = s->index;
+	if (ep->caps & GY_CAP_WRITE) {
+		if (!s->ticket)
+			s->ticket = e->next_ticket++ % GY_TICKET_MAX + 1;
+		hdr.arg = s->ticket | (s->direct ? GY_TICKET_WHOLE : 0);
+		if (s->direct && !s->told)
+			where[n++] = s->to[0];
+		for (i = s->told / grain; !s->direct && i * grain < s->granted && !err; i++)
+			err = ep->ops->expose(ep, s->slot[i % GY_STREAM_SLOTS]->mem,
+					      e->pool.slot_size, &where[n++]);
+		if (err)	/* a slot's: the transport is of no use */
+			return err == -EOPNOTSUPP ? -ENOMEM : err;
+	}
+	hdr.len = n * sizeof(where[0]);
+	err = gy_peer_msg(e, s->peer, &hdr, where);
+	if (err)
+		return err;
+	if (ep->caps & GY_CAP_WRITE)
+		s->peer->granted +=
+			(s->granted + grain - 1) / grain - (s->told + grain - 1) / grain;
+	s->told = s->granted;
+	return 0;
+}
+
+/* By GY_CAP_WRITE each grain needs a receive at the device; half of them are for needed streams. */
+static bool stream_may_grant(const struct gy_stream *s)
+{
+	const struct gy_ep *ep = s->peer->ep;
+	const uint64_t grain = s->run->grain;
+	const unsigned all = s->peer->granted + (unsigned)((s->granted + grain - 1) / grain -
+							   (s->told + grain - 1) / grain);
+
+	if (!(ep->caps & GY_CAP_WRITE) || all < ep->write_max / 2 ||
+	    (all < ep->write_max && s->granted == s->avail && gy_run_needs(s->run, s->op)))
+		return true;
+	s->peer->grants_blocked = true;
+	return false;
+}
+
 /* Grants what has a place: user memory that is free of hazards, or slots. */
 static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 {
 	const uint64_t grain = s->run->grain;
 	const unsigned window = s->direct ? GY_STREAM_GRAINS : GY_STREAM_SLOTS;
 	uint64_t end, i;
-	int err;
 
 	while (s->granted < s->len) {
 		end = stream_grain_end(s, s->granted);
 		i = s->granted / grain;
-		if (i - s->op->done / grain >= window || i - s->avail / grain >= 64)
+		if (i - s->op->done / grain >= window || i - s->avail / grain >= 64 ||
+		    !stream_may_grant(s))
 			break;
 		if (s->direct) {
 			if (end > s->op->ok)
@@ -504,21 +618,22 @@ static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 	if (s->granted == s->told || (s->granted < s->len && s->told > s->avail &&
 				      s->granted - s->told < grain * window / 2))
 		return 0;
-	err = stream_say(e, s, GY_MSG_GRANT, s->granted, NULL, 0);
-	if (!err)
-		s->told = s->granted;
-	return err;
+	return stream_say_grant(e, s);
 }
 
 static void stream_grant_mode(struct gy_stream *s)
 {
 	const struct gy_op *op = s->op;
+	struct gy_ep *ep = s->peer->ep;
 	uint64_t contig = 0;
+	void *dst = NULL;
 
 	s->mode = GY_BY_GRANT;
 	if (op->move->nin == 1 && op->mem_out)
-		gy_run_at(s->run, op->mem_out, 0, &contig);
+		dst = gy_run_at(s->run, op->mem_out, 0, &contig);
 	s->direct = contig >= s->len;
+	if (s->direct && s->len && ep->caps & GY_CAP_WRITE)
+		s->direct = !ep->ops->expose(ep, dst, s->len * s->run->es, &s->to[0]);
 }
 
 static int stream_pump_in(struct gy_engine *e, struct gy_stream *s)
@@ -703,6 +818,31 @@ static int stream_lent(struct gy_stream *s, const struct gy_hdr *hdr, const void
 	return 0;
 }
 
+static int stream_granted(struct gy_stream *s, const struct gy_hdr *hdr, const void *body)
+{
+	const unsigned n = hdr->len / sizeof(s->to[0]);
+	const uint64_t grain = s->run->grain;
+	uint64_t i = s->limit / grain, new;
+	unsigned k;
+
+	if (hdr->off > s->len || hdr->off < s->limit || hdr->len % sizeof(s->to[0]))
+		return -EPROTO;
+	if (s->peer->ep->caps & GY_CAP_WRITE) {
+		s->direct = hdr->arg & GY_TICKET_WHOLE;
+		new = s->direct ? !s->limit : (hdr->off + grain - 1) / grain - i;
+		if (n != new || n > GY_STREAM_SLOTS ||
+		    (s->ticket && s->ticket != (hdr->arg & GY_TICKET_MAX)) ||
+		    (!s->direct && i - s->sent / grain + n > GY_STREAM_SLOTS))
+			return -EPROTO;
+		s->ticket = hdr->arg & GY_TICKET_MAX;
+		for (k = 0; k < n; k++)
+			memcpy(&s->to[(i + k) % GY_STREAM_SLOTS],
+			       (const char *)body + k * sizeof(s->to[0]), sizeof(s->to[0]));
+	}
+	s->limit = hdr->off;
+	return 0;
+}
+
 /*
  * A message for an open stream.  p: it was parked, and is ours to free; else it is parked here if
  * it must be kept.  -errno: the peer breaks the protocol.
@@ -740,10 +880,7 @@ static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy
 		s->got |= !s->len;
 		break;
 	case GY_MSG_GRANT:
-		if (hdr->off > s->len || hdr->off < s->limit)
-			err = -EPROTO;
-		else
-			s->limit = hdr->off;
+		err = stream_granted(s, hdr, body);
 		break;
 	case GY_MSG_RELEASE:
 		err = stream_released(e, s, hdr->off);
@@ -911,8 +1048,8 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	if (!s)
 		/* its operation has ended: a failure, or a message that was dropped */
 		return 0;
-	if (s->mode != GY_BY_GRANT || hdr->off >= s->told || hdr->off < s->avail ||
-	    hdr->off % s->run->grain)
+	if (s->mode != GY_BY_GRANT || ep->caps & GY_CAP_WRITE || hdr->off >= s->told ||
+	    hdr->off < s->avail || hdr->off % s->run->grain)
 		return -EPROTO;
 	n = stream_grain_end(s, hdr->off) - hdr->off;
 	bit = 1ull << (hdr->off - s->avail) / s->run->grain;
@@ -924,14 +1061,10 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	return 0;
 }
 
-void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
+/* Grain number i after s->avail is in its place. */
+static void stream_grain_came(struct gy_engine *e, struct gy_stream *s, uint64_t i)
 {
-	struct gy_engine *e = &ep->nic->ctx->engine;
-	struct gy_stream *s = stream_find(ep->peer, hdr);
-
-	if (!s || s->mode != GY_BY_GRANT)
-		return;
-	s->mask |= 1ull << (hdr->off - s->avail) / s->run->grain;
+	s->mask |= 1ull << i;
 	while (s->mask & 1) {
 		s->mask >>= 1;
 		s->placed >>= 1;
@@ -940,6 +1073,44 @@ void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
 	s->got = true;
 	s->run->dirty = true;
 	s->run->moved_ns = e->now_ns;
+}
+
+void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
+{
+	struct gy_stream *s = stream_find(ep->peer, hdr);
+
+	if (s && s->mode == GY_BY_GRANT)
+		stream_grain_came(&ep->nic->ctx->engine, s,
+				  (hdr->off - s->avail) / s->run->grain);
+}
+
+void gy_written(struct gy_ep *ep, uint32_t ticket)
+{
+	struct gy_engine *e = &ep->nic->ctx->engine;
+	struct gy_peer *peer = ep->peer;
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &peer->streams) {
+		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
+		const uint64_t grain = s->run->grain;
+		uint64_t i;
+
+		if (s->out || s->ticket != ticket >> 8)
+			continue;
+		i = (ticket - s->avail / grain) & 255;
+		if (s->avail + i * grain >= s->told || s->mask & 1ull << i) {
+			stream_bad_message(peer);
+			return;
+		}
+		peer->granted--;
+		if (gy_unlikely(peer->grants_blocked)) {
+			peer->grants_blocked = false;
+			gy_engine_mark_all(e);
+		}
+		stream_grain_came(e, s, i);
+		return;
+	}
+	/* else its operation has ended meanwhile */
 }
 
 void gy_sent(struct gy_ep *ep, struct gy_grain *g)

@@ -10,6 +10,11 @@ int gy_no_bulk(struct gy_ep *ep, struct gy_grain *grain)
 	return -EOPNOTSUPP;
 }
 
+int gy_no_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote)
+{
+	return -EOPNOTSUPP;
+}
+
 int gy_no_lend(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *remote)
 {
 	return -EOPNOTSUPP;
@@ -52,4 +57,13 @@ int gy_no_mem_alloc(struct gy_nic *nic, size_t len, void **ptrp)
 int gy_no_mem_free(struct gy_nic *nic, void *ptr)
 {
 	return -EINVAL;
+}
+
+int gy_no_mem_register(struct gy_nic *nic, void *ptr, size_t len)
+{
+	return 0;
+}
+
+void gy_no_mem_unregister(struct gy_nic *nic, void *ptr, size_t len)
+{
 }

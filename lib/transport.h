@@ -11,11 +11,13 @@
  *		and all protocol between engines (grant, lend, release, abort ...) go here, so
  *		control never queues behind bulk.
  *   bulk	GY_CAP_BULK: grains sent from memory, into memory that the receiving engine names
- *		(place); lanes carry them in any order.
+ *		(place); lanes carry them in any order.  GY_CAP_WRITE beside it: the receiver's
+ *		grant names the memory (expose), the sender's device writes there, and the
+ *		receiver hears of it (gy_written).
  *		GY_CAP_LEND: the sender describes memory, the receiver reads it where it is: mapped,
  *		or by a pull.
  *
- * An endpoint has at least one of the two capabilities.  Which one a stream uses is the engine's
+ * An endpoint has BULK or LEND at least.  Which one a stream uses is the engine's
  * choice (lib/stream.c).
  *
  * Threads: every op but open is called by the driver, i.e. with the engine's token held, by one
@@ -70,6 +72,10 @@ struct gy_grain {
 	struct gy_hdr hdr;	/* hdr.len bytes from src */
 	const void *src;
 	size_t done;		/* the transport's: bytes of hdr + src written */
+	/* GY_CAP_WRITE: goes to to_off bytes into to, and is announced there as ticket */
+	struct gy_remote to;
+	size_t to_off;
+	uint32_t ticket;
 	struct gy_stream *stream;	/* the engine's */
 	struct gy_slot *slot;		/* the engine's */
 };
@@ -77,6 +83,7 @@ struct gy_grain {
 enum gy_cap {
 	GY_CAP_BULK = 1,
 	GY_CAP_LEND = 2,
+	GY_CAP_WRITE = 4,	/* only with BULK */
 };
 
 struct gy_nic {
@@ -89,6 +96,7 @@ struct gy_ep {
 	struct gy_nic *nic;
 	struct gy_peer *peer;	/* the engine's side of it */
 	unsigned caps;		/* enum gy_cap; set by ep_open, final when up */
+	unsigned write_max;	/* GY_CAP_WRITE: grains that may be granted and not yet written */
 };
 
 struct gy_transport_ops {
@@ -131,8 +139,18 @@ struct gy_transport_ops {
 	 */
 	int (*msg)(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 
-	/* GY_CAP_BULK: sends a grain.  Memory must stay until gy_sent.  -EAGAIN: as for msg. */
+	/*
+	 * GY_CAP_BULK: sends a grain.  Memory must stay until gy_sent.  -EAGAIN: as for msg.
+	 * -EOPNOTSUPP: not out of this memory (then the engine copies it to a pool slot, which
+	 * always can be sent: the pool is registered, see mem_register).
+	 */
 	int (*bulk)(struct gy_ep *ep, struct gy_grain *grain);
+
+	/*
+	 * GY_CAP_WRITE: describes len bytes at ptr so that this peer can write grains into them.
+	 * -EOPNOTSUPP: not this memory (then the engine names pool slots, which always can be).
+	 */
+	int (*expose)(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
 
 	/*
 	 * GY_CAP_LEND: describes len bytes at ptr so that this peer can read them.
@@ -156,6 +174,12 @@ struct gy_transport_ops {
 	 * copied or dropped, and gy_sent has been said for each before revoke returns; what would
 	 * arrive there is thrown away.  A peer that it is lent to may read it a little longer; when
 	 * that peer polls after reading, it finds whatever msg had taken before the revoke.  Cold.
+	 *
+	 * GY_CAP_WRITE: called only while this peer may write there, or a grain out of there is
+	 * with the transport.  Other grains, in both directions, still arrive, once each.  And what
+	 * msg has taken before the revoke, the peer's engine is told before another grain of its
+	 * goes out: it may hold grants that we have just taken back.  A peer that is lost by then
+	 * (peer->state) never gets at our memory again.
 	 */
 	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
 
@@ -179,6 +203,14 @@ struct gy_transport_ops {
 	 */
 	int (*mem_alloc)(struct gy_nic *nic, size_t len, void **ptrp);
 	int (*mem_free)(struct gy_nic *nic, void *ptr);	/* -EINVAL: not from mem_alloc */
+
+	/*
+	 * Memory that this transport may be given to send from or expose: pool slabs and the
+	 * user's, whichever transport made it.  An error (device, memlock) is not fatal: expose and
+	 * bulk say -EOPNOTSUPP of it then; of pool memory mem_register has logged what to do.
+	 */
+	int (*mem_register)(struct gy_nic *nic, void *ptr, size_t len);
+	void (*mem_unregister)(struct gy_nic *nic, void *ptr, size_t len);
 };
 
 /* For slots that a transport has no use for: they fail by -EOPNOTSUPP, or do nothing. */
@@ -187,18 +219,28 @@ int gy_no_lend(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *
 int gy_no_map(struct gy_ep *ep, const struct gy_remote *remote, size_t off, size_t len,
 	      const void **ptrp);
 int gy_no_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst, size_t len);
+int gy_no_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
 void gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void gy_no_revoke(struct gy_ep *ep, const void *ptr, size_t len);
 int gy_no_arm(struct gy_nic *nic);
 void gy_no_disarm(struct gy_nic *nic);
 int gy_no_mem_alloc(struct gy_nic *nic, size_t len, void **ptrp);
 int gy_no_mem_free(struct gy_nic *nic, void *ptr);
+int gy_no_mem_register(struct gy_nic *nic, void *ptr, size_t len);
+void gy_no_mem_unregister(struct gy_nic *nic, void *ptr, size_t len);
 
 /* ---- upcalls: what a transport tells the engine (lib/stream.c, lib/peer.c) ---- */
 
 /* The endpoint works from now on; or it never will, or no longer does: err, and why in words. */
 void gy_ep_up(struct gy_ep *ep);
 void gy_ep_down(struct gy_ep *ep, int err, const char *why);
+
+/*
+ * A connecting endpoint finds that this pair cannot go by its transport: the engine closes it and
+ * takes the next one that reaches the peer.  Both sides say so, or the other is told by the new
+ * transport's hello.  With none left it is gy_ep_down.
+ */
+void gy_ep_unfit(struct gy_ep *ep, const char *why);
 
 /* There is room again after -EAGAIN. */
 void gy_ep_room(struct gy_ep *ep);
@@ -216,6 +258,9 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
  */
 int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp);
 void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr);
+
+/* GY_CAP_WRITE: the grain that was granted under this ticket is in its place. */
+void gy_written(struct gy_ep *ep, uint32_t ticket);
 
 /* The grain's memory may be reused. */
 void gy_sent(struct gy_ep *ep, struct gy_grain *grain);

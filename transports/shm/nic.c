@@ -188,6 +188,7 @@ const struct gy_transport_ops gy_shm_ops = {
 	.ep_close = shm_ep_close,
 	.msg = shm_ep_msg,
 	.bulk = gy_no_bulk,
+	.expose = gy_no_expose,
 	.lend = shm_mem_lend,
 	.map = shm_mem_map,
 	.pull = shm_mem_pull,
@@ -198,4 +199,6 @@ const struct gy_transport_ops gy_shm_ops = {
 	.disarm = nic_disarm,
 	.mem_alloc = shm_mem_alloc,
 	.mem_free = shm_mem_free,
+	.mem_register = gy_no_mem_register,
+	.mem_unregister = gy_no_mem_unregister,
 };

@@ -263,6 +263,7 @@ const struct gy_transport_ops gy_sim_ops = {
 	.ep_close = sim_ep_close,
 	.msg = sim_ep_msg,
 	.bulk = sim_ep_bulk,
+	.expose = gy_no_expose,
 	.lend = sim_ep_lend,
 	.map = sim_ep_map,
 	.pull = sim_ep_pull,
@@ -273,4 +274,6 @@ const struct gy_transport_ops gy_sim_ops = {
 	.disarm = sim_disarm,
 	.mem_alloc = sim_mem_alloc,
 	.mem_free = sim_mem_free,
+	.mem_register = gy_no_mem_register,
+	.mem_unregister = gy_no_mem_unregister,
 };

@@ -432,6 +432,7 @@ const struct gy_transport_ops gy_tcp_ops = {
 	.ep_close = tcp_ep_close,
 	.msg = tcp_msg,
 	.bulk = tcp_bulk,
+	.expose = gy_no_expose,
 	.lend = gy_no_lend,
 	.map = gy_no_map,
 	.pull = gy_no_pull,
@@ -442,4 +443,6 @@ const struct gy_transport_ops gy_tcp_ops = {
 	.disarm = gy_no_disarm,
 	.mem_alloc = gy_no_mem_alloc,
 	.mem_free = gy_no_mem_free,
+	.mem_register = gy_no_mem_register,
+	.mem_unregister = gy_no_mem_unregister,
 };
