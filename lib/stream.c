@@ -203,13 +203,31 @@ static bool stream_is_written(const struct gy_stream *s)
 	return s->peer->ep->caps & GY_CAP_WRITE && s->mode == GY_BY_GRANT;
 }
 
-/* Grains of an in-stream that the peer may write and has not. */
-static unsigned stream_unwritten(const struct gy_stream *s)
+/* Grains of an in-stream up to there that have not been written. */
+static unsigned stream_unwritten_to(const struct gy_stream *s, uint64_t upto)
 {
 	const uint64_t grain = s->run->grain;
 
-	return (unsigned)((s->told + grain - 1) / grain - (s->avail + grain - 1) / grain) -
+	return (unsigned)((upto + grain - 1) / grain - (s->avail + grain - 1) / grain) -
 	       (unsigned)__builtin_popcountll(s->mask);
+}
+
+/* Those that the peer may write. */
+static unsigned stream_unwritten(const struct gy_stream *s)
+{
+	return stream_unwritten_to(s, s->told);
+}
+
+/* The grains that it will not get are others' to be granted. */
+static gy_cold void stream_give_back(const struct gy_stream *s)
+{
+	struct gy_peer *peer = s->peer;
+
+	peer->granted -= stream_unwritten_to(s, s->granted);
+	if (!peer->grants_blocked)
+		return;
+	peer->grants_blocked = false;
+	gy_engine_mark_all(&peer->ctx->engine);
 }
 
 bool gy_stream_is_reachable(const struct gy_stream *s)
@@ -228,7 +246,6 @@ static gy_cold void stream_revoke_grants(struct gy_stream *s)
 	struct gyre_comm *comm = s->run->comm;
 	const int rank = gy_comm_rank_of(comm, s->peer->rank);
 
-	s->peer->granted -= stream_unwritten(s);
 	if (s->peer->state == GY_PEER_UP && (rank < 0 || !comm->told[rank]))
 		gy_peer_expel(s->peer, "it is stopped while it may write to memory of this rank");
 }
@@ -245,6 +262,8 @@ static gy_cold void stream_revoke(struct gy_stream *s)
 	if (!ep)
 		return;
 	if (stream_is_written(s)) {
+		if (!s->out)
+			stream_give_back(s);
 		if (s->out ? !s->grains_out : !stream_unwritten(s))
 			return;
 		if (!s->out)
@@ -565,9 +584,6 @@ static int stream_say_grant(struct gy_engine *e, struct gy_stream *s)
 	err = gy_peer_msg(e, s->peer, &hdr, where);
 	if (err)
 		return err;
-	if (ep->caps & GY_CAP_WRITE)
-		s->peer->granted +=
-			(s->granted + grain - 1) / grain - (s->told + grain - 1) / grain;
 	s->told = s->granted;
 	return 0;
 }
@@ -576,9 +592,7 @@ static int stream_say_grant(struct gy_engine *e, struct gy_stream *s)
 static bool stream_may_grant(const struct gy_stream *s)
 {
 	const struct gy_ep *ep = s->peer->ep;
-	const uint64_t grain = s->run->grain;
-	const unsigned all = s->peer->granted + (unsigned)((s->granted + grain - 1) / grain -
-							   (s->told + grain - 1) / grain);
+	const unsigned all = s->peer->granted;
 
 	if (!(ep->caps & GY_CAP_WRITE) || all < ep->write_max / 2 ||
 	    (all < ep->write_max && s->granted == s->avail && gy_run_needs(s->run, s->op)))
@@ -613,6 +627,7 @@ static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 			s->slot[i % GY_STREAM_SLOTS] = slot;
 		}
 		s->granted = end;
+		s->peer->granted += (s->peer->ep->caps & GY_CAP_WRITE) != 0;
 	}
 	/* Half a window at a time, or all that is left, or the sender would stand still. */
 	if (s->granted == s->told || (s->granted < s->len && s->told > s->avail &&
@@ -698,6 +713,8 @@ static gy_cold int stream_unreadable(const struct gy_stream *s, int err)
 	const struct gy_run *run = s->run;
 	struct gy_peer *peer = s->peer;
 
+	if (err == -ENOTCONN)	/* the transport knows already, and has yet to say so */
+		err = -ECONNRESET;
 	if (gy_stream_was_lent(run, peer))
 		gy_comm_fail(run->comm, err, "rank %d is lost: its memory cannot be read: %s",
 			     gy_comm_rank_of(run->comm, peer->rank), gyre_strerror(err));
