@@ -184,8 +184,8 @@ void conf_bulk(struct conf *c)
 	bulk_start(c);
 	c->peers[!c->rank].limit = 2000;
 	conf_wait(c, bulk_done);
-	conf_barrier(c);
 	CHECK(!c->peers[!c->rank].down);
+	conf_barrier(c);
 	bulk_fini();
 }
 
@@ -303,9 +303,9 @@ void conf_revoke_in(struct conf *c)
 		p->limit = 100;
 		conf_wait(c, conf_all_done);
 	}
+	CHECK(!p->down);
 	conf_barrier(c);
 	for (i = 0; c->rank == 1 && i < bulk.len; i++)
 		CHECK(bulk.dst[0][i] == 0x77);
-	CHECK(!p->down);
 	bulk_fini();
 }

@@ -200,8 +200,8 @@ void conf_stop(struct conf *c)
 	}
 	p->limit = 1000;
 	conf_wait(c, conf_all_done);
-	conf_barrier(c);
 	CHECK(!p->down);
+	conf_barrier(c);
 }
 
 /* ---- a rank that closes without a word ---- */
@@ -293,8 +293,8 @@ void conf_garbage(struct conf *c)
 	conf_connect_all(c);
 	p->limit = 3000;
 	conf_wait(c, conf_all_done);
-	conf_barrier(c);
 	CHECK(p->up == 1 && !p->down);
+	conf_barrier(c);
 	if (c->rank == 0) {
 		atomic_store(&c->shared->flag, 1);
 		CHECK(waitpid(pid, &status, 0) == pid && status == 0);

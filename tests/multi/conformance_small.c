@@ -10,6 +10,17 @@
 
 /* ---- connecting ---- */
 
+/* Then a barrier, after which a peer may leave at any time. */
+static void small_end_up(struct conf *c)
+{
+	int i;
+
+	for (i = 0; i < c->nranks; i++)
+		if (i != c->rank)
+			CHECK(c->peers[i].up == 1 && !c->peers[i].down);
+	conf_barrier(c);
+}
+
 static void small_exchange(struct conf *c, uint32_t n)
 {
 	int i;
@@ -17,16 +28,7 @@ static void small_exchange(struct conf *c, uint32_t n)
 	for (i = 0; i < c->nranks; i++)
 		c->peers[i].limit = i == c->rank ? 0 : n;
 	conf_wait(c, conf_all_done);
-	conf_barrier(c);
-}
-
-static void small_check_up(struct conf *c)
-{
-	int i;
-
-	for (i = 0; i < c->nranks; i++)
-		if (i != c->rank)
-			CHECK(c->peers[i].up == 1 && !c->peers[i].down);
+	small_end_up(c);
 }
 
 /* One side connects; the other only drives, after it has computed for a while. */
@@ -44,7 +46,6 @@ static void small_one_sided(struct conf *c, bool connects)
 	conf_wait(c, conf_all_up);
 	conf_connect(c, !c->rank);
 	small_exchange(c, 10);
-	small_check_up(c);
 }
 
 void conf_connect_first(struct conf *c)
@@ -69,7 +70,6 @@ void conf_connect_both(struct conf *c)
 	conf_connect(c, !c->rank);
 	conf_wait(c, conf_all_up);
 	small_exchange(c, 100);
-	small_check_up(c);
 }
 
 /* ---- the small lane ---- */
@@ -78,14 +78,12 @@ void conf_order(struct conf *c)
 {
 	conf_connect_all(c);
 	small_exchange(c, conf_times(100000, 2000000));
-	small_check_up(c);
 }
 
 void conf_order_three(struct conf *c)
 {
 	conf_connect_all(c);
 	small_exchange(c, conf_times(10000, 200000));
-	small_check_up(c);
 }
 
 static bool small_unblocked(struct conf *c)
@@ -128,8 +126,7 @@ void conf_room(struct conf *c)
 	conf_barrier(c);
 	if (c->rank == 1)
 		conf_wait(c, small_has_all);
-	conf_barrier(c);
-	small_check_up(c);
+	small_end_up(c);
 }
 
 /* ---- sleeping ---- */
@@ -151,8 +148,7 @@ void conf_wake(struct conf *c)
 	c->sleepy = true;
 	conf_wait(c, small_next_turn);
 	c->sleepy = false;
-	conf_barrier(c);
-	small_check_up(c);
+	small_end_up(c);
 }
 
 void conf_wake_stream(struct conf *c)
@@ -160,7 +156,6 @@ void conf_wake_stream(struct conf *c)
 	conf_connect_all(c);
 	c->sleepy = true;
 	small_exchange(c, conf_times(20000, 1000000));
-	small_check_up(c);
 }
 
 /* ---- leaving ---- */
