@@ -14,6 +14,7 @@ EXTRA_DIST += \
 	%D%/check-symbols.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_gyrerun.sh \
+	%D%/multi/test_info.sh \
 	%D%/multi/test_big.sh \
 	%D%/multi/train.sh \
 	%D%/run-test.sh
@@ -146,7 +147,7 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_
 	%D%/unit/net_fake.h
 
 check_PROGRAMS += %D%/multi/gyrerun_rank
-TESTS += %D%/multi/test_gyrerun.sh
+TESTS += %D%/multi/test_gyrerun.sh %D%/multi/test_info.sh
 %C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
 %C%_multi_gyrerun_rank_LDADD = libgyre.la
 

@@ -10,3 +10,28 @@ bin_PROGRAMS += %D%/gyrerun
 	%D%/gyrerun_rank.c
 %C%_gyrerun_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS)
 %C%_gyrerun_LDADD = libgy.la $(HWLOC_LIBS)
+
+# gyre-info: JSON and MTU are what libraries tell that need not be there.
+if HAVE_JANSSON
+info_json = %D%/gyre-info-json.c
+else
+info_json = %D%/gyre-info-nojson.c
+endif
+bin_PROGRAMS += %D%/gyre-info
+EXTRA_DIST += %D%/gyre-info-verbs.c
+%C%_gyre_info_SOURCES = \
+	%D%/gyre-info.c \
+	%D%/gyre-info.h \
+	%D%/gyre-info-doc.c \
+	%D%/gyre-info-doctor-rdma.c \
+	%D%/gyre-info-doctor.c \
+	%D%/gyre-info-file.c \
+	%D%/gyre-info-host.c \
+	%D%/gyre-info-net.c \
+	%D%/gyre-info-noverbs.c \
+	%D%/gyre-info-rdma.c \
+	%D%/gyre-info-settings.c \
+	%D%/gyre-info-topo.c \
+	$(info_json)
+%C%_gyre_info_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS) $(JANSSON_CFLAGS)
+%C%_gyre_info_LDADD = libgy.la $(HWLOC_LIBS) $(JANSSON_LIBS)
