@@ -31,7 +31,10 @@ struct gy_peer {
 	bool left;		/* it said BYE */
 	bool said_bye, said_ack, acked;
 	struct gy_ep *ep;
-	/* GY_CAP_WRITE: grains that it may write and has not; some stream could not grant more */
+	/*
+	 * GY_CAP_WRITE: grains that have a place for it to write, and are not written, whether it
+	 * has been told or not; some stream could not grant more
+	 */
 	unsigned granted;
 	bool grants_blocked;
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */

@@ -33,6 +33,7 @@ unit_tests = \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
 	%D%/unit/test_sim \
+	%D%/unit/test_sim_write \
 	%D%/unit/test_tcp \
 	%D%/unit/test_wire \
 	%D%/unit/test_wire_fuzz \
@@ -139,7 +140,7 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_
 	%D%/unit/wire_fuzz.c \
 	%D%/unit/wire_fuzz.h
 %C%_unit_test_wire_fuzz_LDFLAGS = $(AM_LDFLAGS) \
-	-Wl,--wrap=gy_deliver,--wrap=gy_place,--wrap=gy_log \
+	-Wl,--wrap=gy_deliver,--wrap=gy_place,--wrap=gy_written,--wrap=gy_log \
 	-Wl,--wrap=sim_ep_lend,--wrap=sim_ep_map,--wrap=sim_ep_pull
 %C%_fuzz_fuzz_hello_SOURCES = \
 	%D%/fuzz/fuzz_hello.c \

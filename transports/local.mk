@@ -33,4 +33,5 @@ libgy_la_SOURCES += \
 	%D%/sim/sim.h \
 	%D%/sim/sys.c \
 	%D%/sim/world.c \
-	%D%/sim/world.h
+	%D%/sim/world.h \
+	%D%/sim/write.c

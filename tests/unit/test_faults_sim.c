@@ -229,9 +229,11 @@ static int round_run(uint64_t seed)
 	r.cfg.stall_timeout_ms = 2000;
 	suite_settings(seed, r.nranks, round_set, &r);
 	gy_sim_attr_init(&attr, r.nranks, seed);
-	attr.random_links = seed % 8 > 2;
+	attr.random_links = seed % 8 > 3;
 	if (seed % 8 == 1)
 		attr.link.caps = GY_SIM_BULK;
+	else if (seed % 8 == 3)
+		attr.link.caps = GY_SIM_BULK | GY_SIM_WRITE;
 	attr.deadline_ns = 20000 * MS;
 	attr.stats = &stats;
 	err = gy_sim_run(&attr, rank_main, &r);

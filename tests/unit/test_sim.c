@@ -39,6 +39,7 @@ struct fake_peer {
 	struct gy_grain grain[GRAINS];
 	uint8_t out[GRAINS][GRAIN], in[GRAINS][GRAIN];
 	bool here[GRAINS];
+	struct gy_remote where;		/* GY_CAP_WRITE: names in[] to the peer */
 	uint32_t last;
 	bool blocked;
 };
@@ -50,6 +51,8 @@ struct fake {
 	bool spoil;			/* changes a grain too early */
 	char *fault;
 };
+
+static struct fake *fakes[MAX_RANKS];	/* by rank, while it has a context */
 
 static struct gy_nic *fake_nic(struct fake *f)
 {
@@ -81,7 +84,8 @@ static struct fake_peer *fake_peer(struct fake *f, int rank)
 	p = f->peers[rank] = calloc(1, sizeof(*p));
 	p->base.rank = rank;
 	p->base.ctx = &f->ctx;
-	if (gy_sim_ops.ep_open(fake_nic(f), &p->base, &p->base.ep))
+	if (gy_sim_ops.ep_open(fake_nic(f), &p->base, &p->base.ep) ||
+	    gy_sim_ops.mem_register(fake_nic(f), p, sizeof(*p)))
 		abort();
 	return p;
 }
@@ -94,7 +98,11 @@ struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transpo
 
 void gy_ep_up(struct gy_ep *ep)
 {
-	fake_peer_of(ep)->ups++;
+	struct fake_peer *p = fake_peer_of(ep);
+
+	p->ups++;
+	if (ep->caps & GY_CAP_WRITE && gy_sim_ops.expose(ep, p->in, sizeof(p->in), &p->where))
+		fake_fault(fake_of(ep), "memory cannot be exposed");
 }
 
 void gy_ep_down(struct gy_ep *ep, int err, const char *why)
@@ -144,6 +152,8 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 
 	if (hdr->seq >= GRAINS || hdr->len != GRAIN)
 		return -EPROTO;
+	if (ep->caps & GY_CAP_WRITE)
+		fake_fault(fake_of(ep), "a place is asked for although it was named");
 	*dstp = p->in[hdr->seq];
 	return 0;
 }
@@ -168,6 +178,13 @@ void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
 	p->grains_got++;
 }
 
+void gy_written(struct gy_ep *ep, uint32_t ticket)
+{
+	const struct gy_hdr hdr = { .seq = ticket };
+
+	gy_arrived(ep, &hdr);
+}
+
 void gy_sent(struct gy_ep *ep, struct gy_grain *grain)
 {
 	struct fake_peer *p = fake_peer_of(ep);
@@ -188,6 +205,7 @@ void gy_context_abandon(struct gyre_context *ctx)
 		}
 	}
 	gy_sim_ops.close(fake_nic(f));
+	fakes[ctx->rank] = NULL;
 	free(f->fault);
 	free(f);
 }
@@ -218,11 +236,27 @@ int gy_context_create(const struct gyre_context_attr *attr, struct gy_sys *sys, 
 		if (gy_sim_ops.reach(fake_nic(f), i, all[i], (size_t)len))
 			fake_fault(f, "no way to a rank");
 	}
+	fakes[attr->rank] = f;
 	*ctxp = &f->ctx;
 	return 0;
 }
 
 /* ---- what ranks do ---- */
+
+/* Whether the peer has said where grains go, if it must. */
+static bool fake_aim(const struct fake *f, const struct fake_peer *p, struct gy_grain *g)
+{
+	const struct fake *other = fakes[p->base.rank];
+
+	if (!(p->base.ep->caps & GY_CAP_WRITE))
+		return true;
+	if (!other || !other->peers[f->ctx.rank] || !other->peers[f->ctx.rank]->where.w[1])
+		return false;
+	g->to = other->peers[f->ctx.rank]->where;
+	g->to_off = (size_t)g->hdr.seq * GRAIN;
+	g->ticket = g->hdr.seq;
+	return true;
+}
 
 static bool fake_send(struct fake *f, struct fake_peer *p)
 {
@@ -247,6 +281,8 @@ static bool fake_send(struct fake *f, struct fake_peer *p)
 				fake_byte(f->ctx.rank, p->base.rank, p->grains_sent, i);
 		*g = (struct gy_grain){ .hdr = { .seq = p->grains_sent, .len = GRAIN },
 					.src = p->out[p->grains_sent] };
+		if (!fake_aim(f, p, g))
+			return p->sent + p->grains_sent != before;
 		p->blocked = gy_sim_ops.bulk(p->base.ep, g) == -EAGAIN;
 		p->grains_sent += !p->blocked;
 		if (f->spoil && p->grains_sent == GRAINS)

@@ -16,8 +16,11 @@
 #include <time.h>
 
 #include "lib/alloc.h"
+#include "lib/comm.h"
 #include "lib/config.h"
+#include "lib/context.h"
 #include "lib/log.h"
+#include "lib/peer.h"
 #include "lib/registry.h"
 #include "tests/multi/suite.h"
 #include "transports/sim/sim.h"
@@ -108,6 +111,31 @@ static int rank_product(struct suite_env *env, const struct round *r)
 	return 0;
 }
 
+/* What came for an operation is used up with it. */
+static bool rank_keeps_messages(const struct gyre_context *ctx)
+{
+	const struct gy_list *pos;
+	bool keeps = false;
+	int i;
+
+	for (i = 0; i < ctx->nranks; i++) {
+		const struct gy_peer *peer = ctx->engine.peers[i];
+
+		if (!peer)
+			continue;
+		gy_list_for_each(pos, &peer->parked) {
+			const struct gy_hdr *hdr = &gy_list_entry(pos, struct gy_parked, link)->hdr;
+			char call[96];
+
+			gy_call_text(hdr, call, sizeof(call));
+			printf("rank %d: a message of kind %u is left of call %u of rank %d, %s\n",
+			       ctx->rank, hdr->kind, hdr->seq, i, call);
+			keeps = true;
+		}
+	}
+	return keeps;
+}
+
 static int rank_main(struct gy_sim_rank *rank, void *arg)
 {
 	struct round *r = arg;
@@ -136,6 +164,8 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 		printf("rank %d: case %u: %s: %s\n", env.rank, i - 1, env.doing, env.why);
 		return -EBADMSG;
 	}
+	if (rank_keeps_messages(env.ctx))
+		return -EBADMSG;
 	snprintf(env.doing, DOING, "leaving");
 	gyre_context_destroy(env.ctx);
 	snprintf(env.doing, DOING, "over");
@@ -148,11 +178,13 @@ static int round_once(struct round *r, struct gy_sim_stats *stats)
 	int err, i;
 
 	gy_sim_attr_init(&attr, r->nranks, r->seed);
-	attr.random_links = r->seed % 8 > 2;
+	attr.random_links = r->seed % 8 > 3;
 	if (r->seed % 8 == 1)
 		attr.link.caps = GY_SIM_BULK;		/* as over TCP */
 	else if (r->seed % 8 == 2)
 		attr.link.caps = GY_SIM_LEND | GY_SIM_MAP;	/* as over shm without CMA */
+	else if (r->seed % 8 == 3)
+		attr.link.caps = GY_SIM_BULK | GY_SIM_WRITE;	/* as by RDMA */
 	attr.ranks_per_node = r->seed % 5 == 0 ? 1 + (int)(r->seed / 5 % (uint64_t)r->nranks) : 0;
 	attr.deadline_ns = 300ull * 1000 * 1000 * 1000;
 	attr.max_events = 50 * 1000 * 1000;

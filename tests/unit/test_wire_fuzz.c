@@ -407,6 +407,7 @@ static void round_run(enum fuzz_mode mode, uint64_t seed)
 	round_config(&r);
 	gy_sim_attr_init(&attr, r.nranks, seed);
 	attr.random_links = seed % 3 != 0;
+	attr.liars = mode >= FUZZ_LIE;
 	attr.deadline_ns = 60 * 1000 * MS;
 	attr.max_events = 5 * 1000 * 1000;
 	attr.stats = &stats;

@@ -2,8 +2,9 @@
 /*
  * wire_fuzz.c - wrapped upcalls of the simulated transport.
  *
- * A transport promises little about what it hands over: the length of a message fits its body, and
- * a grain is placed before it has arrived.  All else may be a lie, and here it is.
+ * A transport promises little about what it hands over: the length of a message fits its body, a
+ * grain is placed before it has arrived, and writes land only where the peer may write.  All else
+ * may be a lie, and here it is.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -21,6 +22,8 @@
 #define FLOOD_BYTES (80u << 20)
 #define LENDS (1 << 16)
 
+void __real_gy_written(struct gy_ep *ep, uint32_t ticket);
+void __wrap_gy_written(struct gy_ep *ep, uint32_t ticket);
 void __real_gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 int __real_gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp);
 int __real_sim_ep_lend(struct gy_ep *ep, const void *ptr, size_t len, struct gy_remote *remote);
@@ -323,6 +326,19 @@ int __wrap_gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	if (!err && again)
 		fuzz.fault = "one place was given to two grains";
 	return err;
+}
+
+void __wrap_gy_written(struct gy_ep *ep, uint32_t ticket)
+{
+	if (!fuzz_now()) {
+		__real_gy_written(ep, ticket);
+		return;
+	}
+	if (fuzz.mode == FUZZ_DOUBLES)
+		__real_gy_written(ep, ticket);
+	else
+		lie_bytes(&ticket, sizeof(ticket));
+	__real_gy_written(ep, ticket);
 }
 
 /* ---- lent memory ---- */

@@ -35,12 +35,15 @@ int sim_ep_open(struct gy_nic *base, struct gy_peer *peer, struct gy_ep **epp)
 	ep->peer = peer->rank;
 	sim_link_get(nic->rank->world, nic->rank->id, ep->peer, &ep->how);
 	ep->base.caps = (ep->how.caps & GY_SIM_BULK ? GY_CAP_BULK : 0) |
-			(ep->how.caps & GY_SIM_LEND ? GY_CAP_LEND : 0);
+			(ep->how.caps & GY_SIM_LEND ? GY_CAP_LEND : 0) |
+			(ep->how.caps & GY_SIM_WRITE ? GY_CAP_WRITE : 0);
+	ep->base.write_max = ep->how.write_max;
 	gy_list_init(&ep->busy_link);
 	gy_list_init(&ep->flying);
 	gy_list_init(&ep->arrived);
 	gy_list_init(&ep->grains);
 	gy_list_init(&ep->revoked);
+	gy_list_init(&ep->exposures);
 	ep->room = sim_parcel_new(ep, SIM_ROOM, 0);
 	ep->down = sim_parcel_new(ep, SIM_DOWN, 0);
 	if (!ep->room || !ep->down) {
@@ -170,7 +173,8 @@ static void ep_lose_some(struct sim_ep *ep)
 	gy_list_for_each_safe(pos, after, &ep->flying) {
 		struct sim_parcel *p = gy_list_entry(pos, struct sim_parcel, link);
 
-		if ((p->kind == SIM_MSG || p->kind == SIM_GRAIN) && p->ev.at > end)
+		if ((p->kind == SIM_MSG || p->kind == SIM_GRAIN || p->kind == SIM_WRITE) &&
+		    p->ev.at > end)
 			sim_parcel_free(p);
 	}
 }
@@ -205,6 +209,7 @@ void sim_ep_close(struct gy_ep *base, bool drain)
 		sim_ep_doom(other, at, -ECONNRESET, "connection closed by the peer");
 	}
 	sim_revoked_free(ep);
+	sim_exposures_free(ep);
 	sim_parcel_free(ep->room);
 	sim_parcel_free(ep->down);
 	gy_list_del(&ep->busy_link);
@@ -248,6 +253,23 @@ static void ep_deliver_msg(struct sim_ep *ep, struct sim_parcel *p)
 	gy_deliver(&ep->base, &hdr, body);
 }
 
+static void ep_grain_came(struct sim_ep *ep)
+{
+	if (!ep->other)
+		return;
+	ep->other->grains_out--;
+	sim_ep_freed(ep->other);
+}
+
+static void ep_deliver_write(struct sim_ep *ep, struct sim_parcel *p)
+{
+	const uint32_t ticket = p->ticket;
+
+	ep_grain_came(ep);
+	sim_parcel_free(p);
+	gy_written(&ep->base, ticket);
+}
+
 /*
  * Where the bytes go is known from now on; they may come later, and until then what lies there is
  * nobody's to rely on.
@@ -258,10 +280,7 @@ static void ep_deliver_grain(struct sim_ep *ep, struct sim_parcel *p)
 	void *dst;
 	int err;
 
-	if (ep->other) {
-		ep->other->grains_out--;
-		sim_ep_freed(ep->other);
-	}
+	ep_grain_came(ep);
 	err = gy_place(&ep->base, &p->hdr, &dst);
 	if (err) {
 		sim_parcel_free(p);
@@ -285,7 +304,7 @@ static void ep_deliver_sent(struct sim_ep *ep, struct sim_parcel *p)
 {
 	struct gy_grain *grain = p->grain;
 
-	if (p->sum && p->sum != sim_sum(grain->src, grain->hdr.len)) {
+	if (p->sum && !p->world->attr.liars && p->sum != sim_sum(grain->src, grain->hdr.len)) {
 		sim_complain(p->world,
 			     "rank %d changed a grain to rank %d before gy_sent: collective %u, "
 			     "sequence %u, stream %u, offset %" PRIu64,
@@ -312,6 +331,9 @@ void sim_ep_deliver(struct sim_ep *ep, struct sim_parcel *p)
 		break;
 	case SIM_GRAIN:
 		ep_deliver_grain(ep, p);
+		break;
+	case SIM_WRITE:
+		ep_deliver_write(ep, p);
 		break;
 	case SIM_REST:
 		memcpy(p->dst, p->body, p->hdr.len);

@@ -19,7 +19,7 @@ struct sim_mem {
 	size_t len;
 };
 
-/* Lends before the `before`th, in this range, are void. */
+/* Lends and exposures before the `before`th, in this range, are void. */
 struct sim_revoked {
 	struct gy_list link;		/* struct sim_ep.revoked */
 	const void *ptr;
@@ -69,6 +69,11 @@ int sim_mem_free(struct gy_nic *base, void *ptr)
 
 	if (!mem || mem->ptr != ptr)
 		return -EINVAL;
+	if (sim_is_registered(nic, mem->ptr, mem->len, false)) {
+		sim_complain(nic->rank->world, "rank %d frees memory that is registered",
+			     nic->rank->id);
+		sim_fail(nic->rank->world, -EBUSY);
+	}
 	gy_list_del(&mem->link);
 	gy_list_add_tail(&nic->rank->world->graves, &mem->link);
 	return 0;
@@ -121,7 +126,7 @@ void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len)
 	}
 	*r = (struct sim_revoked){ .ptr = ptr, .len = len, .before = ep->lends };
 	gy_list_add_tail(&ep->revoked, &r->link);
-	if (ep->other)
+	if (ep->other && ep->base.caps & GY_CAP_LEND)
 		ep->other->hurry = true;
 }
 
@@ -131,23 +136,29 @@ void sim_revoked_free(struct sim_ep *ep)
 		gy_free(gy_list_entry(gy_list_pop(&ep->revoked), struct sim_revoked, link));
 }
 
+bool sim_is_revoked(const struct sim_ep *owner, const void *ptr, size_t len, uint64_t number)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &owner->revoked) {
+		const struct sim_revoked *r = gy_list_entry(pos, struct sim_revoked, link);
+
+		if (number < r->before && sim_overlap(ptr, len, r->ptr, r->len))
+			return true;
+	}
+	return false;
+}
+
 /* Whether the memory can still be read; *is_void: it is not what was lent. */
 static bool mem_is_there(const struct sim_ep *ep, const struct gy_remote *remote, bool *is_void)
 {
 	const struct sim_ep *owner = ep->other;
-	const struct gy_list *pos;
 
 	*is_void = false;
 	if (!owner || sim_ep_nic(ep)->rank->world->ranks[ep->peer].gone)
 		return false;
-	gy_list_for_each(pos, &owner->revoked) {
-		const struct sim_revoked *r = gy_list_entry(pos, struct sim_revoked, link);
-
-		if (remote->w[MEM_ID] / 2 < r->before &&
-		    sim_overlap((const void *)(uintptr_t)remote->w[MEM_PTR], remote->w[MEM_LEN],
-				r->ptr, r->len))
-			*is_void = true;
-	}
+	*is_void = sim_is_revoked(owner, (const void *)(uintptr_t)remote->w[MEM_PTR],
+				  remote->w[MEM_LEN], remote->w[MEM_ID] / 2);
 	return true;
 }
 

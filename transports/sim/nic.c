@@ -51,6 +51,7 @@ static int sim_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	gy_list_init(&nic->busy);
 	gy_list_init(&nic->calls);
 	gy_list_init(&nic->mems);
+	gy_list_init(&nic->regions);
 	gy_list_add_tail(&rank->nics, &nic->link);
 	*nicp = &nic->base;
 	return 0;
@@ -63,6 +64,7 @@ static void sim_close(struct gy_nic *base)
 	sim_context_forget(nic->rank, base->ctx);
 	while (!gy_list_empty(&nic->calls))
 		sim_ep_refuse(gy_list_entry(nic->calls.next, struct sim_parcel, link)->from);
+	sim_regions_free(nic);
 	sim_mems_bury(nic);
 	gy_list_del(&nic->link);
 	gy_free(nic);
@@ -212,6 +214,8 @@ static void sim_link_random(uint64_t seed, int a, int b, struct gy_sim_link *lin
 {
 	static const unsigned caps[] = {
 		GY_SIM_BULK,
+		GY_SIM_BULK | GY_SIM_WRITE,
+		GY_SIM_BULK | GY_SIM_WRITE,
 		GY_SIM_LEND | GY_SIM_MAP,
 		GY_SIM_LEND | GY_SIM_LEND_HEAP,
 		GY_SIM_LEND | GY_SIM_LEND_HEAP | GY_SIM_MAP,
@@ -230,6 +234,7 @@ static void sim_link_random(uint64_t seed, int a, int b, struct gy_sim_link *lin
 	link->loss_ppm = sim_next(&s) % 4 ? 0 : 3000;
 	link->msg_room = 1 + (sim_next(&s) % 4 ? sim_next(&s) % 64 : 0);
 	link->bulk_room = 1 + sim_next(&s) % 16;
+	link->write_max = 48u << sim_next(&s) % 5;
 }
 
 void sim_link_get(struct gy_sim_world *w, int a, int b, struct gy_sim_link *link)
@@ -249,6 +254,7 @@ void sim_link_get(struct gy_sim_world *w, int a, int b, struct gy_sim_link *link
 	gy_assert_always(link->caps & (GY_SIM_BULK | GY_SIM_LEND));
 	gy_assert_always(link->lanes >= 1 && link->lanes <= SIM_MAX_LANES);
 	gy_assert_always(link->msg_room && link->bulk_room);
+	gy_assert_always(link->write_max >= 2 || !(link->caps & GY_SIM_WRITE));
 }
 
 const struct gy_transport_ops gy_sim_ops = {
@@ -263,7 +269,7 @@ const struct gy_transport_ops gy_sim_ops = {
 	.ep_close = sim_ep_close,
 	.msg = sim_ep_msg,
 	.bulk = sim_ep_bulk,
-	.expose = gy_no_expose,
+	.expose = sim_ep_expose,
 	.lend = sim_ep_lend,
 	.map = sim_ep_map,
 	.pull = sim_ep_pull,
@@ -274,6 +280,6 @@ const struct gy_transport_ops gy_sim_ops = {
 	.disarm = sim_disarm,
 	.mem_alloc = sim_mem_alloc,
 	.mem_free = sim_mem_free,
-	.mem_register = gy_no_mem_register,
-	.mem_unregister = gy_no_mem_unregister,
+	.mem_register = sim_mem_register,
+	.mem_unregister = sim_mem_unregister,
 };

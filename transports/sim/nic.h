@@ -26,6 +26,7 @@ struct sim_nic {
 	struct gy_list busy;		/* struct sim_ep.busy_link: something has arrived */
 	struct gy_list calls;		/* arrived SIM_CONNECT */
 	struct gy_list mems;		/* struct sim_mem */
+	struct gy_list regions;		/* struct sim_region: what mem_register told of */
 };
 
 enum sim_ep_state { SIM_EP_IDLE, SIM_EP_DIALING, SIM_EP_UP, SIM_EP_DOWN };
@@ -43,8 +44,10 @@ struct sim_ep {
 	struct sim_parcel *dial;	/* SIM_CONNECT, until the peer has answered */
 	struct sim_parcel *room, *down;	/* one of each, made in advance */
 	struct gy_list flying, arrived;	/* to us */
-	uint64_t lends;			/* so far, by us */
-	struct gy_list revoked;		/* struct sim_revoked: of what we had lent */
+	uint64_t lends;			/* and exposures so far, by us */
+	struct gy_list revoked;		/* struct sim_revoked: of those */
+	struct gy_list exposures;	/* struct sim_exposure: what the peer may write */
+	unsigned writes_in;		/* SIM_WRITE to us, not yet handed over */
 	/* the peer has revoked: a poll finds what it had said before */
 	bool hurry;
 	struct gy_list grains;		/* SIM_SENT: grains that are with us, by own */
@@ -60,6 +63,7 @@ enum sim_kind {
 	SIM_MSG,
 	SIM_GRAIN,			/* first flies to the moment at which it is read, then on */
 	SIM_REST,			/* a grain whose header has been placed: its bytes */
+	SIM_WRITE,			/* as SIM_GRAIN; lands before it arrives */
 	SIM_SENT,			/* to the sender of a grain: gy_sent */
 	SIM_ROOM,
 	SIM_DOWN,
@@ -73,11 +77,14 @@ struct sim_parcel {
 	enum sim_kind kind;
 	struct sim_ep *to, *from;	/* from: SIM_CONNECT only */
 	struct gy_hdr hdr;
-	struct gy_grain *grain;		/* SIM_SENT; SIM_GRAIN until it is read */
-	struct sim_parcel *pair;	/* SIM_GRAIN and SIM_SENT of one grain, until it is read */
-	uint64_t at;			/* SIM_GRAIN: when it arrives */
+	struct gy_grain *grain;		/* SIM_SENT; a grain until it is read */
+	struct sim_parcel *pair;	/* a grain and its SIM_SENT, until it is read */
+	uint64_t at;			/* a grain: when it arrives */
 	uint64_t sum;			/* SIM_SENT: of what was read; 0: nothing was */
-	void *dst;			/* SIM_REST */
+	void *dst;			/* SIM_REST, SIM_WRITE */
+	uint64_t id;			/* SIM_WRITE: of the exposure */
+	size_t landed;			/* SIM_WRITE: bytes */
+	uint32_t ticket;		/* SIM_WRITE */
 	int err;			/* SIM_DOWN */
 	const char *why;
 	uint8_t body[];
@@ -133,6 +140,7 @@ uint64_t sim_ep_notice(const struct sim_ep *ep);
 int sim_ep_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 int sim_ep_bulk(struct gy_ep *ep, struct gy_grain *grain);
 void sim_ep_revoke(struct gy_ep *ep, const void *ptr, size_t len);
+bool sim_ep_sends(struct sim_ep *ep, const void *ptr, size_t len);	/* a grain out of there */
 void sim_ep_freed(struct sim_ep *from);			/* room may have come */
 
 /* ---- nic.c ---- */
@@ -151,6 +159,19 @@ int sim_ep_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, vo
 /* What ep has lent of that is void from now on. */
 void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len);
 void sim_revoked_free(struct sim_ep *ep);
+/* Whether owner has revoked any of it since it was lent or exposed under that number. */
+bool sim_is_revoked(const struct sim_ep *owner, const void *ptr, size_t len, uint64_t number);
+
+/* ---- write.c ---- */
+int sim_mem_register(struct gy_nic *nic, void *ptr, size_t len);
+void sim_mem_unregister(struct gy_nic *nic, void *ptr, size_t len);
+bool sim_is_registered(const struct sim_nic *nic, const void *ptr, size_t len, bool whole);
+void sim_regions_free(struct sim_nic *nic);
+int sim_ep_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
+void sim_exposures_free(struct sim_ep *ep);
+/* A grain of owner's peer; *pp NULL: it goes nowhere.  0 or -ENOMEM. */
+int sim_write_new(struct sim_ep *owner, const struct gy_grain *g, struct sim_parcel **pp);
+void sim_write_land(struct sim_parcel *p, size_t from, size_t to);
 
 /* ---- boot.c ---- */
 void sim_context_forget(struct gy_sim_rank *rank, const struct gyre_context *ctx);

@@ -34,6 +34,21 @@ void sim_parcel_arrive(struct sim_parcel *p)
 	sim_nic_arrived(sim_ep_nic(to));
 }
 
+/* A grain's bytes are read; some may land at once, all have when it arrives. */
+static void parcel_leave(struct sim_parcel *p)
+{
+	struct gy_sim_world *w = p->world;
+
+	sim_parcel_read(p);
+	if (p->kind == SIM_GRAIN) {
+		sim_at(w, &p->ev, p->at);
+		return;
+	}
+	if (sim_one_in(w, 2))
+		sim_write_land(p, 0, sim_below(w, p->hdr.len));
+	sim_at(w, &p->ev, w->now + sim_below(w, p->at - w->now + 1));
+}
+
 static void parcel_fire(struct sim_event *ev)
 {
 	struct sim_parcel *p = gy_container_of(ev, struct sim_parcel, ev);
@@ -42,8 +57,12 @@ static void parcel_fire(struct sim_event *ev)
 		parcel_call(p);
 		return;
 	}
-	if (p->kind == SIM_GRAIN && p->grain) {
-		sim_parcel_read(p);
+	if ((p->kind == SIM_GRAIN || p->kind == SIM_WRITE) && p->grain) {
+		parcel_leave(p);
+		return;
+	}
+	if (p->kind == SIM_WRITE && p->landed < p->hdr.len) {
+		sim_write_land(p, p->landed, p->hdr.len);
 		sim_at(p->world, ev, p->at);
 		return;
 	}
@@ -81,6 +100,8 @@ void sim_parcel_free(struct sim_parcel *p)
 	sim_cancel(p->world, &p->ev);
 	sim_parcel_take(p);
 	gy_list_del(&p->own);
+	if (p->kind == SIM_WRITE)
+		p->to->writes_in--;
 	if (p->pair)
 		p->pair->pair = NULL;
 	gy_free(p);

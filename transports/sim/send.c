@@ -108,32 +108,49 @@ static uint64_t send_lane(struct sim_ep *ep, size_t len)
 	return ep->lane_at[lane];
 }
 
+/* NULL and 0: it goes to memory that has been revoked. */
+static int send_grain_new(struct sim_ep *ep, const struct gy_grain *grain, struct sim_parcel **pp)
+{
+	if (ep->base.caps & GY_CAP_WRITE)
+		return sim_write_new(ep->other, grain, pp);
+	*pp = sim_parcel_new(ep->other, SIM_GRAIN, grain->hdr.len);
+	return *pp ? 0 : -ENOMEM;
+}
+
 int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 {
 	struct sim_ep *ep = to_sim_ep(base);
 	struct gy_sim_world *w = sim_ep_nic(ep)->rank->world;
 	struct sim_parcel *sent, *p = NULL;
 	uint64_t read;
+	int err = 0;
 
 	if (ep->state != SIM_EP_UP)
 		return -ENOTCONN;
 	gy_assert_always(ep->base.caps & GY_CAP_BULK);
+	if (ep->base.caps & GY_CAP_WRITE &&
+	    !sim_is_registered(sim_ep_nic(ep), grain->src, grain->hdr.len, true))
+		return -EOPNOTSUPP;
 	if (ep->grains_out >= ep->how.bulk_room)
 		return send_no_room(ep, true);
 	if (sim_one_in(w, 64))
 		return send_no_room(ep, false);
 	sent = sim_parcel_new(ep, SIM_SENT, 0);
 	if (sent && !ep->broken)
-		p = sim_parcel_new(ep->other, SIM_GRAIN, grain->hdr.len);
-	if (!sent || (!p && !ep->broken)) {
+		err = send_grain_new(ep, grain, &p);
+	if (!sent || err) {
 		sim_parcel_free(sent);
+		sim_parcel_free(p);
 		return send_no_room(ep, false);
 	}
-	ep->grains_out++;
 	sent->grain = grain;
 	gy_list_add_tail(&ep->grains, &sent->own);
-	if (!p)
-		return 0;		/* nobody will ever read it */
+	if (!p) {			/* nobody will ever read it */
+		if (!ep->broken)
+			sim_parcel_fly(sent, w->now + ep->how.latency_ns);
+		return 0;
+	}
+	ep->grains_out++;
 	p->hdr = grain->hdr;
 	p->grain = grain;
 	p->pair = sent;
@@ -154,8 +171,14 @@ static void revoke_incoming(struct gy_list *list, const void *ptr, size_t len)
 	gy_list_for_each_safe(pos, after, list) {
 		struct sim_parcel *p = gy_list_entry(pos, struct sim_parcel, link);
 
-		if (p->kind == SIM_REST && sim_overlap(p->dst, p->hdr.len, ptr, len))
-			sim_parcel_free(p);
+		if ((p->kind != SIM_REST && p->kind != SIM_WRITE) ||
+		    !sim_overlap(p->dst, p->hdr.len, ptr, len))
+			continue;
+		if (p->kind == SIM_WRITE && p->to->other) {
+			p->to->other->grains_out--;
+			sim_ep_freed(p->to->other);
+		}
+		sim_parcel_free(p);
 	}
 }
 
@@ -171,6 +194,11 @@ static struct sim_parcel *revoke_find(struct sim_ep *ep, const void *ptr, size_t
 			return p;
 	}
 	return NULL;
+}
+
+bool sim_ep_sends(struct sim_ep *ep, const void *ptr, size_t len)
+{
+	return revoke_find(ep, ptr, len) != NULL;
 }
 
 void sim_ep_revoke(struct gy_ep *base, const void *ptr, size_t len)

@@ -41,6 +41,8 @@ enum gy_sim_cap {
 	GY_SIM_LEND_HEAP = 4,		/* all memory can */
 	GY_SIM_MAP = 8,			/* lent memory of those can be mapped */
 	GY_SIM_MAP_HEAP = 16,		/* all lent memory can */
+	/* beside BULK: as by RDMA, out of registered memory into memory that the receiver names */
+	GY_SIM_WRITE = 32,
 };
 
 /* How two ranks are joined; the same in both directions. */
@@ -55,6 +57,7 @@ struct gy_sim_link {
 	uint32_t connect_ns;		/* to connect, and to notice a loss: 0.5 to 1.5 of it */
 	unsigned msg_room;		/* small messages under way in one direction, >= 1 */
 	unsigned bulk_room;		/* grains under way in one direction, >= 1 */
+	unsigned write_max;		/* WRITE: struct gy_ep.write_max */
 };
 
 struct gy_sim_stats {
@@ -73,6 +76,11 @@ struct gy_sim_attr {
 	/* May change the link of ranks a < b; NULL: nothing. */
 	void (*link_of)(void *arg, int a, int b, struct gy_sim_link *link);
 	void *link_arg;
+	/*
+	 * Ranks may lie: what breaks the rules of WRITE ends its connection only, not the run; and
+	 * who takes memory for written that is not may send it while it changes.
+	 */
+	bool liars;
 	uint32_t hiccup_ns;		/* now and then a coroutine runs up to this late */
 	uint64_t deadline_ns;		/* virtual; then the run ends in -ETIMEDOUT, */
 	uint64_t max_events;		/* or after so many events */

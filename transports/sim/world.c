@@ -42,6 +42,7 @@ void gy_sim_attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed)
 			.connect_ns = 50000,
 			.msg_room = 64,
 			.bulk_room = 16,
+			.write_max = 64,
 		},
 		.hiccup_ns = 20000,
 		.deadline_ns = WORLD_HOUR_NS,

@@ -7,7 +7,8 @@
  *   world.c  clock, events, scheduling	nic.c      a context's share, memory that can be lent
  *   sys.c    lib/sys.h on coroutines	ep.c       what one rank does with a peer
  *   fault.c  kill, stall, cut		parcel.c   what is under way between two ranks
- *   boot.c   making contexts		fiber.c    coroutines
+ *   boot.c   making contexts		mem.c      memory that is lent
+ *   fiber.c  coroutines		write.c    memory that is written to
  */
 #include "lib/list.h"
 #include "lib/sys.h"
