@@ -142,7 +142,8 @@ static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	int err;
 
 	req->bound.comm = NULL;
-	err = gy_comm_plan(comm, choice->algo, req->root, key->in_place, &req->run.plan);
+	err = gy_comm_plan(comm, choice->algo, req->root, req->in == GYRE_IN_PLACE,
+			   &req->run.plan);
 	if (err)
 		return err;
 	req->run.comm = comm;
@@ -168,8 +169,10 @@ int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 {
 	struct gyre_comm *comm = req->comm;
 	const struct gy_call_key key = {
-		.comm = comm, .count = req->count, .root = req->root, .coll = req->coll,
-		.type = req->type, .op = req->op, .in_place = req->in == GYRE_IN_PLACE,
+		.comm = comm,
+		.count = req->count,
+		.call = gy_call_word(req->coll, req->type, req->op, req->root,
+				     req->in == GYRE_IN_PLACE),
 	};
 	struct gy_run *run = &req->run;
 	int err;
@@ -222,26 +225,17 @@ static inline void call_keep(struct gy_engine *e, struct gyre_request *req)
 	req->bound.comm->last = req;
 }
 
-static struct gy_call_key call_key(const struct call *c)
-{
-	return (struct gy_call_key){
-		.comm = c->comm,
-		.count = c->count,
-		.root = c->root,
-		.coll = (uint8_t)c->coll,
-		.type = (uint8_t)c->type,
-		.op = (uint8_t)c->op,
-		.in_place = c->in == GYRE_IN_PLACE,
-	};
-}
-
 /*
  * The hot path: the same small call as the last one on its communicator, which was found valid and
  * has a line.  False: not that; nothing has happened.
  */
 static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
 {
-	const struct gy_call_key key = call_key(c);
+	const struct gy_call_key key = {
+		.comm = c->comm,
+		.count = c->count,
+		.call = gy_call_word(c->coll, c->type, c->op, c->root, c->in == GYRE_IN_PLACE),
+	};
 	struct gyre_request *req;
 	struct gy_engine *e;
 

@@ -117,6 +117,9 @@ void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len);
 /* A first message (EAGER, LEND or RTS at off 0) of a point-to-point message has come. */
 void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		    const void *body);
+/* Whether the message that hdr goes on with has been received or refused, when no stream has it. */
+bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
+		    const struct gy_hdr *hdr);
 void gy_p2p_fail(struct gyre_comm *comm, int err);
 /* A rank has said that it leaves, or was never there: no message of its will come any more. */
 void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer);

@@ -363,6 +363,7 @@ static inline void gy_engine_notify(struct gy_engine *e)
 /* ---- run.c ---- */
 /* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */
 int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan);
+int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan);	/* the latter alone */
 void gy_run_fini(struct gy_run *run);
 void gy_run_start(struct gy_engine *e,
 		  struct gy_run *run); /* all fields set; never fails, the run may */

@@ -142,6 +142,46 @@ static bool p2p_release(struct gy_engine *e, struct gy_peer *peer, const struct 
 	return gy_peer_msg(e, peer, &hdr, NULL) != -EAGAIN;
 }
 
+/* More of a message than its first, which has come while no receive had taken it. */
+static void p2p_drop_rest(struct gy_engine *e, const struct gy_parked *first)
+{
+	struct gy_list *pos, *after;
+
+	gy_list_for_each_safe(pos, after, &first->peer->parked) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (p->hdr.kind != GY_MSG_LEND || p->hdr.coll != GY_P2P ||
+		    p->hdr.comm != first->hdr.comm || p->hdr.seq != first->hdr.seq)
+			continue;
+		gy_list_del(&p->link);
+		gy_unpark(e, p);
+	}
+}
+
+bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
+		    const struct gy_hdr *hdr)
+{
+	const int source = gy_comm_rank_of(comm, peer->rank);
+	const struct gy_list *pos;
+
+	if (source < 0 || (int32_t)(hdr->seq - comm->received[source]) >= 0)
+		return false;
+	gy_list_for_each(pos, &comm->unexpected) {
+		const struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (p->peer == peer && p->hdr.seq == hdr->seq)
+			return false;
+	}
+	gy_list_for_each(pos, &comm->runs) {
+		const struct gy_run *run = gy_list_entry(pos, struct gy_run, comm_link);
+
+		if (run->plan == &p2p_recv_plan && run->peer == peer->rank &&
+		    run->hdr.seq == hdr->seq)
+			return false;		/* it has yet to open its stream */
+	}
+	return true;
+}
+
 static void p2p_refuse(struct gy_engine *e, struct gyre_request *recv, struct gy_parked *p)
 {
 	const bool size = p->hdr.type == recv->type;
@@ -150,6 +190,7 @@ static void p2p_refuse(struct gy_engine *e, struct gyre_request *recv, struct gy
 	       gyre_type_name(recv->type), (unsigned long long)p->hdr.count,
 	       gyre_type_name(p->hdr.type),
 	       recv->status.source, p->hdr.stream);
+	p2p_drop_rest(e, p);
 	if (p2p_release(e, p->peer, &p->hdr))
 		gy_unpark(e, p);
 	else

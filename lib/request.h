@@ -20,9 +20,7 @@ struct gyre_request {
 	struct gy_call_key {
 		struct gyre_comm *comm;
 		size_t count;
-		int root;
-		uint8_t coll, type, op;
-		bool in_place;
+		uint64_t call;		/* gy_call_word */
 	} bound;			/* the collective that run is bound to; comm NULL: none */
 	bool line;			/* and can go by its line */
 	uint8_t kind;			/* enum gy_request_kind */
@@ -41,14 +39,16 @@ struct gyre_request {
 	struct gyre_status status;
 };
 
+static inline uint64_t gy_call_word(enum gy_coll coll, enum gyre_type type, enum gyre_op op,
+				    int root, bool in_place)
+{
+	return (uint64_t)(uint32_t)root << 32 | (uint64_t)in_place << 24 | (uint64_t)coll << 16 |
+	       (uint64_t)(uint8_t)type << 8 | (uint8_t)op;
+}
+
 static inline bool gy_call_equal(const struct gy_call_key *a, const struct gy_call_key *b)
 {
-	uint64_t x[3], y[3];
-
-	_Static_assert(sizeof(*a) == sizeof(x), "no padding");
-	__builtin_memcpy(x, a, sizeof(x));
-	__builtin_memcpy(y, b, sizeof(y));
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+	return a->comm == b->comm && a->count == b->count && a->call == b->call;
 }
 
 struct gyre_request *gy_request_get(struct gy_engine *e);	/* NULL: no memory */

@@ -21,10 +21,25 @@
 #define RUN_BUDGET 4	/* grains computed in one pump, before transports are looked at again */
 #define PULL_PIECE (64 * 1024)
 
+int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan)
+{
+	const size_t size = plan->nscratch * run->total * run->es;
+
+	if (run->scratch_size < size) {
+		gy_free(run->scratch);
+		run->scratch_size = 0;
+		run->scratch = gy_alloc_aligned(GY_CACHELINE, size);
+		if (!run->scratch)
+			return -ENOMEM;
+		run->scratch_size = size;
+	}
+	run->mem[GY_SCRATCH] = run->scratch;
+	return 0;
+}
+
 int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan)
 {
 	uint32_t window = plan->min_window > GY_WINDOW ? plan->min_window : GY_WINDOW;
-	size_t scratch;
 	uint32_t i;
 
 	if (window > plan->nmoves)
@@ -39,16 +54,8 @@ int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan)
 		for (i = 0; i < window; i++)
 			gy_list_init(&run->ops[i].streams);
 	}
-	scratch = plan->nscratch * run->total * run->es;
-	if (run->scratch_size < scratch) {
-		gy_free(run->scratch);
-		run->scratch_size = 0;
-		run->scratch = gy_alloc_aligned(GY_CACHELINE, scratch);
-		if (!run->scratch)
-			return -ENOMEM;
-		run->scratch_size = scratch;
-	}
-	run->mem[GY_SCRATCH] = run->scratch;
+	if (gy_run_scratch(run, plan))
+		return -ENOMEM;
 	run->plan = plan;
 	run->window = window;
 	run->base = run->next = 0;

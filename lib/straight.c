@@ -24,76 +24,98 @@
 
 enum line_what {
 	LINE_SEND,	/* memory to a peer */
-	/* a peer's message into a place of the line's own: input `place` of the next reduce */
-	LINE_WAIT,
-	LINE_REDUCE,	/* inputs into memory, or into the bounce buffer */
+	LINE_WAIT,	/* a peer's message */
+	LINE_REDUCE,	/* inputs into memory */
 	LINE_MOVED,	/* the end of a move: what was waited for is used up */
 };
 
+/* Where memory begins: by enum gy_space; the bounce buffer; what the WAIT of a move's input got. */
+enum line_base { LINE_BOUNCE = GY_STREAM, LINE_GOT, LINE_BASES = LINE_GOT + GY_MAX_INPUTS };
+
 struct line_step {
 	uint8_t what;		/* enum line_what */
-	uint8_t space;		/* SEND, REDUCE: memory, or LINE_BOUNCE */
+	uint8_t base;		/* SEND, WAIT, REDUCE: of memory: enum line_base */
 	uint8_t nin;		/* REDUCE: inputs */
+	uint8_t sends;		/* the first of a move: its SENDs */
 	bool final;		/* REDUCE: divides */
-	/* WAIT: the only one of its move, so the bounce buffer can take it */
-	bool alone;
-	uint16_t place;		/* WAIT: which input; REDUCE: first of inputs[] */
+	bool alone;		/* WAIT: the only one of its move: the bounce buffer can take it */
+	uint16_t inputs;	/* REDUCE: first of line.inputs[] */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
 	uint32_t n;		/* elements */
-	uint64_t word;		/* SEND, WAIT: header's stream and len */
-	uint64_t off;		/* in space */
+	uint64_t word;		/* SEND, WAIT: header's stream and len, as they lie there */
+	uint64_t off;		/* from base */
 	struct gy_peer *peer;
 };
 
-#define LINE_BOUNCE 7
-#define LINE_STREAM 6
-
-struct line_input {
-	uint8_t space;		/* LINE_STREAM: what the WAIT of that place got */
+struct line_place {
+	uint8_t base;		/* enum line_base */
 	uint64_t off;
 };
 
 struct gy_line {
 	uint32_t nsteps, ninputs;
 	struct line_step steps[GY_LINE_ENDS];
-	struct line_input inputs[GY_LINE_ENDS];
+	struct line_place inputs[GY_LINE_ENDS];
 };
 
 /* ---- compiling ---- */
 
-struct line_place {
-	uint8_t space;
-	uint64_t off, len;
-};
-
 /* Where a memory end lies.  Pieces that do not follow each other are the general executor's. */
-static int line_place(const struct gy_run *run, const struct gy_end *end, struct line_place *p)
+static int line_place(const struct gy_run *run, const struct gy_end *end, struct line_place *p,
+		      uint64_t *len)
 {
-	char *ptr = gy_run_at(run, end, 0, &p->len);
+	char *ptr = gy_run_at(run, end, 0, len);
 
-	p->space = end->space;
+	p->base = end->space;
 	p->off = (uint64_t)(ptr - (char *)run->mem[end->space]);
-	return p->len == gy_run_len(run, end) ? 0 : -EOPNOTSUPP;
+	return *len == gy_run_len(run, end) ? 0 : -EOPNOTSUPP;
 }
 
-static struct line_step *line_add(struct gy_line *line, enum line_what what, uint32_t move)
+/* The ends of a move: its inputs into line, its result, its length. */
+static int line_compile_ends(const struct gy_run *run, struct gy_line *line,
+			     const struct gy_move *mv, struct line_place *result, uint64_t *len)
+{
+	const struct gy_end *end = run->plan->ends + mv->end;
+	struct line_place at;
+	unsigned i;
+	int err;
+
+	*len = 0;
+	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
+		if (end[i].space == GY_STREAM) {
+			at = (struct line_place){ .base = (uint8_t)(LINE_GOT + i) };
+		} else {
+			err = line_place(run, &end[i], &at, len);
+			if (err)
+				return err;
+		}
+		if (i < mv->nin)
+			line->inputs[line->ninputs++] = at;
+		else if (end[i].space != GY_STREAM)
+			*result = at;
+	}
+	return 0;
+}
+
+static struct line_step *line_add(struct gy_line *line, enum line_what what, uint32_t move,
+				  struct line_place at, uint64_t len, uint64_t es)
 {
 	struct line_step *step = &line->steps[line->nsteps++];
 
-	*step = (struct line_step){ .what = what, .move = move };
+	*step = (struct line_step){ .what = what, .base = at.base, .move = move, .off = at.off };
+	step->n = (uint32_t)len;
+	step->len = (uint32_t)(len * es);
 	return step;
 }
 
-static int line_add_stream(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
-			   enum line_what what, uint32_t move, const struct gy_end *end,
-			   uint32_t len)
+static int line_name_stream(struct gy_engine *e, const struct gy_run *run, struct line_step *step,
+			    const struct gy_end *end)
 {
-	struct line_step *step = line_add(line, what, move);
+	const struct gy_hdr hdr = { .stream = end->stream, .len = step->len };
 
+	memcpy(&step->word, &hdr.stream, sizeof(step->word));
 	step->peer = e->peers[gy_run_world_rank(run, end)];
-	step->len = len;
-	step->word = end->stream | (uint64_t)len << 32;		/* as they lie in struct gy_hdr */
 	return step->peer ? 0 : -ENOTCONN;
 }
 
@@ -102,63 +124,43 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 {
 	const struct gy_move *mv = &run->plan->moves[m];
 	const struct gy_end *end = run->plan->ends + mv->end;
-	struct line_place at = { .space = LINE_BOUNCE }, result = at;
-	const uint32_t first = line->ninputs;
+	struct line_place result = { .base = LINE_BOUNCE };
+	const uint32_t input = line->ninputs, first = line->nsteps;
+	unsigned i, waits = 0, sends = 0;
 	struct line_step *step;
-	unsigned i, waits = 0;
+	uint64_t len;
 	int err;
 
-	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
-		if (end[i].space == GY_STREAM) {
-			waits += i < mv->nin;
-		} else {
-			err = line_place(run, &end[i], &at);
-			if (err)
-				return err;
-		}
-		if (i < mv->nin)
-			line->inputs[line->ninputs++] = (struct line_input){
-				.space = end[i].space == GY_STREAM ? LINE_STREAM : at.space,
-				.off = at.off,
-			};
-		else if (end[i].space != GY_STREAM)
-			result = at;
-	}
-	for (i = 0; i < mv->nin; i++) {
+	err = line_compile_ends(run, line, mv, &result, &len);
+	for (i = 0; i < mv->nin && !err; i++) {
 		if (end[i].space != GY_STREAM)
 			continue;
-		err = line_add_stream(e, run, line, LINE_WAIT, m, &end[i],
-				      (uint32_t)(at.len * run->es));
-		if (err)
-			return err;
-		line->steps[line->nsteps - 1].place = (uint16_t)i;
-		line->steps[line->nsteps - 1].alone = waits == 1;
+		step = line_add(line, LINE_WAIT, m, line->inputs[input + i], len, run->es);
+		err = line_name_stream(e, run, step, &end[i]);
+		waits++;
 	}
-	if (mv->nin > 1 || result.space != LINE_BOUNCE) {
-		step = line_add(line, LINE_REDUCE, m);
-		step->space = result.space;
-		step->off = result.space == LINE_BOUNCE ? 0 : result.off;
-		step->place = (uint16_t)first;
+	if (mv->nin > 1 || result.base != LINE_BOUNCE) {
+		step = line_add(line, LINE_REDUCE, m, result, len, run->es);
+		step->inputs = (uint16_t)input;
 		step->nin = (uint8_t)mv->nin;
-		step->n = (uint32_t)at.len;
-		step->len = (uint32_t)(at.len * run->es);
 		step->final = mv->flags & GY_MOVE_FINAL;
-	} else {
-		result = at;		/* sent out of its only input */
+	} else if (mv->nin) {
+		result = line->inputs[input];	/* sent out of its only input */
 	}
-	for (i = mv->nin; i < (unsigned)mv->nin + mv->nout; i++) {
+	for (i = mv->nin; i < (unsigned)mv->nin + mv->nout && !err; i++) {
 		if (end[i].space != GY_STREAM)
 			continue;
-		err = line_add_stream(e, run, line, LINE_SEND, m, &end[i],
-				      (uint32_t)(at.len * run->es));
-		if (err)
-			return err;
-		line->steps[line->nsteps - 1].space = result.space;
-		line->steps[line->nsteps - 1].off = result.off;
+		step = line_add(line, LINE_SEND, m, result, len, run->es);
+		err = line_name_stream(e, run, step, &end[i]);
+		sends++;
 	}
-	if (waits > 1)
-		line_add(line, LINE_MOVED, m);
-	return 0;
+	if (waits)
+		line_add(line, LINE_MOVED, m, result, len, run->es);
+	if (line->nsteps > first) {
+		line->steps[first].sends = (uint8_t)sends;
+		line->steps[first].alone = waits == 1;
+	}
+	return err;
 }
 
 int gy_straight_prepare(struct gy_engine *e, struct gy_run *run)
@@ -168,12 +170,11 @@ int gy_straight_prepare(struct gy_engine *e, struct gy_run *run)
 	int err;
 
 	/* At most one step for each end, and two more for each move. */
-	if (plan->nends + 2 * plan->nmoves > GY_LINE_ENDS || plan->nscratch ||
-	    plan->max_inputs > GY_MAX_INPUTS)
+	if (plan->nends + 2 * plan->nmoves > GY_LINE_ENDS || plan->max_inputs > GY_MAX_INPUTS)
 		return -EOPNOTSUPP;
 	if (!run->line)
 		run->line = gy_alloc(sizeof(*run->line));
-	if (!run->line)
+	if (!run->line || gy_run_scratch(run, plan))
 		return -ENOMEM;
 	run->line->nsteps = run->line->ninputs = 0;
 	for (m = 0; m < plan->nmoves; m++) {
@@ -205,19 +206,19 @@ static struct gy_parked *straight_find(const struct gy_run *run, const struct li
 	return NULL;
 }
 
-static void straight_hdr(struct gy_run *run, const struct line_step *step)
+static inline void straight_hdr(struct gy_run *run, const struct line_step *step)
 {
-	run->hdr.kind = GY_MSG_EAGER;
-	run->hdr.stream = (uint32_t)step->word;
-	run->hdr.len = step->len;
+	_Static_assert(offsetof(struct gy_hdr, len) == offsetof(struct gy_hdr, stream) + 4,
+		       "one word");
+	memcpy(&run->hdr.stream, &step->word, sizeof(step->word));
 }
 
 /*
  * The message of an in-stream, parked, or, when it comes while we look for it, in the bounce
  * buffer.  NULL: the run has ended, or goes on in the general executor.
  */
-static const void *straight_await(struct gy_engine *e, struct gy_run *run,
-				  const struct line_step *step, struct gy_parked **pp)
+static void *straight_await(struct gy_engine *e, struct gy_run *run,
+			    const struct line_step *step, struct gy_parked **pp)
 {
 	struct gy_peer *peer = step->peer;
 	unsigned idle = 0, looks = 0;
@@ -267,47 +268,51 @@ static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 }
 
 static inline void straight_send(struct gy_engine *e, struct gy_run *run,
-				 const struct line_step *step)
+				 const struct line_step *step, const void *body)
 {
-	const void *body = step->space == LINE_BOUNCE ? e->bounce
-						      : (char *)run->mem[step->space] + step->off;
-
 	straight_hdr(run, step);
 	if (gy_unlikely(gy_peer_msg(e, step->peer, &run->hdr, body)))
 		straight_send_slow(e, run, step, body);
 }
 
-static void straight_reduce(struct gy_engine *e, struct gy_run *run, const struct line_step *step,
-			    const void *const *got)
+static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
+				   const struct line_step *step, char *const *base)
 {
-	const struct line_input *in = &run->line->inputs[step->place];
+	const struct line_place *in = &run->line->inputs[step->inputs];
 	const void *ptr[GY_MAX_INPUTS];
-	void *dst = step->space == LINE_BOUNCE ? e->bounce
-					       : (char *)run->mem[step->space] + step->off;
+	void *dst = base[step->base] + step->off;
 	unsigned i;
 
 	for (i = 0; i < step->nin; i++)
-		ptr[i] = in[i].space == LINE_STREAM ? got[i]
-						    : (char *)run->mem[in[i].space] + in[i].off;
+		ptr[i] = base[in[i].base] + in[i].off;
 	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default()))
 		run->reduce(dst, ptr, step->nin, step->n);
 	else
 		gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);
 }
 
-/* Whether a move's sends can all go now: it is done whole by one executor. */
-static bool straight_can_send(const struct gy_line *line, uint32_t i)
+/* Whether a move's sends can all go now: it is done whole by one executor.  step: its first. */
+static inline bool straight_can_send(const struct line_step *step)
 {
-	const uint32_t move = line->steps[i].move;
+	unsigned n = step->sends;
 
-	for (; i < line->nsteps && line->steps[i].move == move; i++) {
-		const struct line_step *step = &line->steps[i];
-
-		if (step->what == LINE_SEND &&
-		    (step->peer->state != GY_PEER_UP || !gy_peer_allows(step->peer, step->len)))
+	for (; n; step++) {
+		if (step->what != LINE_SEND)
+			continue;
+		if (gy_unlikely(step->peer->state != GY_PEER_UP ||
+				!gy_peer_allows(step->peer, step->len)))
 			return false;
+		n--;
 	}
 	return true;
+}
+
+static gy_cold void straight_unpark(struct gy_engine *e, struct gy_parked **parked, unsigned n)
+{
+	while (n) {
+		gy_list_del(&parked[--n]->link);
+		gy_unpark(e, parked[n]);
+	}
 }
 
 /*
@@ -317,39 +322,36 @@ static uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
 {
 	struct gy_parked *parked[GY_MAX_INPUTS], *one = NULL;
 	const struct gy_line *line = run->line;
-	const void *got[GY_MAX_INPUTS];
-	uint32_t i, move = UINT32_MAX;
+	const struct line_step *step = line->steps, *end = step + line->nsteps;
+	char *base[LINE_BASES];
 	unsigned n = 0;
 
-	for (i = 0; i < line->nsteps; i++) {
-		const struct line_step *step = &line->steps[i];
-
-		if (step->move != move) {
-			if (gy_unlikely(!straight_can_send(line, i)))
-				return step->move;
-			move = step->move;
-			n = 0;
-		}
+	base[GY_IN] = run->mem[GY_IN];
+	base[GY_OUT] = run->mem[GY_OUT];
+	base[GY_SCRATCH] = run->scratch;
+	base[LINE_BOUNCE] = e->bounce;
+	run->hdr.kind = GY_MSG_EAGER;
+	for (; step < end; step++) {
+		if (step->sends && gy_unlikely(!straight_can_send(step)))
+			return step->move;
 		switch (step->what) {
 		case LINE_WAIT:
-			got[step->place] = straight_await(e, run, step, &one);
-			if (gy_unlikely(!got[step->place]))
-				return move;
+			base[step->base] = straight_await(e, run, step, &one);
+			if (gy_unlikely(!base[step->base]))
+				return step->move;
 			if (gy_unlikely(one != NULL))
 				parked[n++] = one;
 			break;
 		case LINE_REDUCE:
-			straight_reduce(e, run, step, got);
+			straight_reduce(e, run, step, base);
 			break;
 		case LINE_SEND:
-			straight_send(e, run, step);
+			straight_send(e, run, step, base[step->base] + step->off);
 			break;
-		}
-		if (gy_unlikely(n) && (step->what == LINE_MOVED || step->what == LINE_REDUCE)) {
-			while (n) {
-				gy_list_del(&parked[--n]->link);
-				gy_unpark(e, parked[n]);
-			}
+		case LINE_MOVED:
+			if (gy_unlikely(n))
+				straight_unpark(e, parked, n);
+			n = 0;
 		}
 	}
 	return run->plan->nmoves;

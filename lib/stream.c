@@ -1005,6 +1005,9 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 		gy_p2p_arrived(comm, peer, hdr, body);
 		return;
 	}
+	if (comm && hdr->coll == GY_P2P && hdr->kind == GY_MSG_LEND &&
+	    gy_p2p_is_over(comm, peer, hdr))
+		return;		/* it was refused */
 	p = gy_park(e, peer, hdr, body);
 	if (p)
 		gy_list_add_tail(&peer->parked, &p->link);
