@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <gyre/types.h>
 #include "tools/gyre-info.h"
 
 #define ROCE_BIG_MTU 4200	/* of the network device, for RDMA packets of 4096 bytes */
@@ -130,23 +131,11 @@ static void rdma_roce_port(const struct gi_device *dev, const struct gi_port *po
 	}
 }
 
-void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found)
+/* Each port by itself. */
+static void rdma_ports(const struct gi_rdma *rdma, struct gi_findings *found)
 {
-	const struct gi_rdma *rdma = &info->rdma;
 	size_t i, p, active = 0;
-	bool built = false;
 
-	if (!rdma->n)
-		return;
-	for (i = 0; i < info->settings.ntransports; i++)
-		built |= strcmp(info->settings.transports[i].name, "verbs") == 0;
-	if (!built) {
-		gi_problem(found, "rdma", "%s is there, but this gyre was built without verbs",
-			   rdma->devices[0].name);
-		gi_fix(found, "sudo apt install libibverbs-dev librdmacm-dev && "
-			      "./configure --with-verbs && make && sudo make install");
-	}
-	rdma_files(info, found);
 	for (i = 0; i < rdma->n; i++)
 		for (p = 0; p < rdma->devices[i].nports; p++)
 			active += gi_port_active(&rdma->devices[i].ports[p]);
@@ -165,4 +154,30 @@ void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found)
 				rdma_roce_port(dev, &dev->ports[p], found);
 		}
 	}
+}
+
+void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found)
+{
+	const struct gi_rdma *rdma = &info->rdma;
+	const struct gi_transport *verbs = NULL;
+	const size_t before = found->nproblems;
+	size_t i;
+
+	if (!rdma->n)
+		return;
+	for (i = 0; i < info->settings.ntransports; i++)
+		if (strcmp(info->settings.transports[i].name, "verbs") == 0)
+			verbs = &info->settings.transports[i];
+	if (!rdma->library) {
+		gi_problem(found, "rdma", "%s is there, but this gyre was built without verbs",
+			   rdma->devices[0].name);
+		gi_fix(found, "sudo apt install libibverbs-dev librdmacm-dev && "
+			      "./configure --with-verbs && make && sudo make install");
+	}
+	rdma_files(info, found);
+	rdma_ports(rdma, found);
+	/* What none of these explains, in the library's words. */
+	if (verbs && verbs->err && gi_root_is_here() && found->nproblems == before)
+		gi_problem(found, "rdma", "the transport verbs does not open: %s",
+			   verbs->why[0] ? verbs->why : gyre_strerror(verbs->err));
 }

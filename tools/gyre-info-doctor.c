@@ -7,7 +7,6 @@
  * processor that this process may use, which is what people start.
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include "lib/util.h"
 #include "tools/gyre-info.h"
 
+#define DOCTOR_LOCKED (4 * 1024 * 1024)		/* registered beside the pool, at least */
 #define DOCTOR_PEER_LOCKED (64 * 1024)		/* registered for each peer, at most */
 #define DOCTOR_PEER_SHM (24 * 1024)		/* an inbox for each peer on the node */
 #define DOCTOR_FILES 32				/* of a process, before there are peers */
@@ -80,47 +80,6 @@ void gi_findings_free(struct gi_findings *found)
 		free(found->list[found->n].fix);
 	}
 	free(found->list);
-}
-
-/* ---- settings ---- */
-
-static void doctor_settings(const struct gi_info *info, struct gi_findings *found)
-{
-	const struct gi_settings *set = &info->settings;
-	size_t i;
-
-	for (i = 0; i < set->nmistakes; i++) {
-		const struct gi_mistake *m = &set->mistakes[i];
-		const bool file = strchr(m->where, '/') && strrchr(m->where, ':');
-		const int name = (int)(file ? strrchr(m->where, ':') - m->where : 0);
-
-		if (m->text)
-			gi_problem(found, "settings", "%s", m->text);
-		else
-			gi_problem(found, "settings", "%s: %s is no setting%s%s%s", m->where,
-				   m->name, m->near[0] ? "; the nearest is " : "", m->near,
-				   m->near[0] ? "" : "; gyre-env(7) lists all");
-		if (file && !m->text && m->near[0])
-			gi_fix(found, "sed -i '%ss/%s/%s/' %.*s", m->where + name + 1, m->name,
-			       m->near, name, m->where);
-		else if (file)
-			gi_fix(found, "sed -i '%ss/^/# /' %.*s", m->where + name + 1, name,
-			       m->where);
-		else if (!m->text && m->near[0])
-			gi_fix(found, "export %s=\"$%s\"; unset %s", m->near, m->name, m->name);
-		else
-			gi_fix(found, "unset %s", m->text ? m->where : m->name);
-	}
-	if (set->algorithm_why[0]) {
-		gi_problem(found, "settings", "%s", set->algorithm_why);
-		gi_fix(found, "unset GYRE_ALGORITHM");
-	}
-	for (i = 0; set->cfg.job_key[i] && isxdigit((unsigned char)set->cfg.job_key[i]); i++)
-		;
-	if (set->cfg.job_key[0] && i != 32) {
-		gi_problem(found, "settings", "GYRE_JOB_KEY is not 32 hexadecimal digits");
-		gi_fix(found, "export GYRE_JOB_KEY=$(openssl rand -hex 16)");
-	}
 }
 
 /* ---- transports and network ---- */
@@ -208,8 +167,9 @@ static void doctor_fix_limit(const struct gi_host *host, struct gi_findings *fou
 static void doctor_memlock(const struct gi_info *info, int ranks, struct gi_findings *found)
 {
 	const struct gi_host *host = &info->host;
-	const long long need = (long long)info->settings.cfg.pool_bytes +
-			       (long long)(ranks - 1) * DOCTOR_PEER_LOCKED;
+	const size_t peers = (size_t)(ranks - 1) * DOCTOR_PEER_LOCKED;
+	const long long need =
+		(long long)(info->settings.cfg.pool_bytes + gy_max(DOCTOR_LOCKED, peers));
 	char has[32], needs[32];
 
 	/* The library raises its soft limit to the hard one. */
@@ -358,7 +318,7 @@ void gi_doctor(const struct gi_info *info, struct gi_findings *found)
 			  : info->host.cpus_allowed > 0 ? info->host.cpus_allowed
 							: 1;
 
-	doctor_settings(info, found);
+	gi_doctor_settings(info, found);
 	doctor_transports(info, found);
 	gi_doctor_rdma(info, found);
 	doctor_network(info, found);

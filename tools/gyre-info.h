@@ -15,7 +15,8 @@
  *   gyre-info-settings.c	settings, algorithms, transports
  *   gyre-info-topo.c		the topology, by hwloc
  *   gyre-info-doctor.c		what is wrong in all of that, and how to put it right
- *   gyre-info-doctor-rdma.c	the same for RDMA devices
+ *   gyre-info-doctor-rdma.c	the same for RDMA devices,
+ *   gyre-info-doctor-settings.c	and for settings
  *
  * The facts are read once, into struct gi_info; then they are shown, or judged, or both.  One
  * thread; memory that is short ends the program.
@@ -152,7 +153,7 @@ struct gi_rdma {
 	struct gi_device *devices;
 	size_t n;
 	bool rdma_cm;		/* /dev/infiniband/rdma_cm may be opened */
-	bool library;		/* this program has libibverbs */
+	bool library;		/* gyre was built with libibverbs */
 	int library_devices;	/* that it finds; -1: not asked */
 };
 
@@ -282,6 +283,7 @@ struct gi_findings {
 };
 
 void gi_doctor(const struct gi_info *info, struct gi_findings *found);
+void gi_doctor_settings(const struct gi_info *info, struct gi_findings *found);
 void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found);
 void gi_findings_free(struct gi_findings *found);
 void gi_findings_print(const struct gi_findings *found);

@@ -24,6 +24,7 @@ EXTRA_DIST += %D%/gyre-info-verbs.c
 	%D%/gyre-info.h \
 	%D%/gyre-info-doc.c \
 	%D%/gyre-info-doctor-rdma.c \
+	%D%/gyre-info-doctor-settings.c \
 	%D%/gyre-info-doctor.c \
 	%D%/gyre-info-file.c \
 	%D%/gyre-info-host.c \

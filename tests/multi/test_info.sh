@@ -226,7 +226,7 @@ tree 4
 roce
 limits 65536 8388608 1048576 1048576
 doctor 1 memlock
-says memlock out "problem: memlock: 8 MiB may be locked, but RDMA takes 16.2 MiB for each of 4 ranks; fix:"
+says memlock out "problem: memlock: 8 MiB may be locked, but RDMA takes 20 MiB for each of 4 ranks; fix:"
 says memlock out "'* - memlock unlimited\\nroot - memlock unlimited\\n' | sudo tee /etc/security/limits.d/gyre-memlock.conf"
 doctor 0 "memlock, small pool" GYRE_POOL_BYTES=4m
 doctor 1 "memlock, many ranks" GYRE_POOL_BYTES=4m -n 200
@@ -320,7 +320,7 @@ fi
 tree 4
 roce
 timeout 50 "$info" --doctor --root "$t" >out
-if "$info" -t | grep -q '^  verbs '; then
+if "$info" -t | grep '^  verbs ' | grep -qv "built without verbs"; then
 	lacks "built with verbs" out "built without verbs"
 else
 	says "built without verbs" out "problem: rdma: mlx5_0 is there, but this gyre was built without verbs; fix: "
@@ -416,6 +416,8 @@ doctor 1 "unknown variable" GYRE_TRANSPROT=tcp
 says "unknown variable" out "environment: GYRE_TRANSPROT is no setting; the nearest is GYRE_TRANSPORT; fix: export GYRE_TRANSPORT=\"\$GYRE_TRANSPROT\"; unset GYRE_TRANSPROT"
 doctor 1 "variable like no other" GYRE_COFFEE_MACHINE=1
 says "variable like no other" out "fix: unset GYRE_COFFEE_MACHINE"
+doctor 1 "variable that is no word" 'GYRE_X;false=1'
+lacks "variable that is no word" out "fix: "
 doctor 3 "bad values" GYRE_POOL_BYTES=lots GYRE_TRANSPORT=udp GYRE_RANK=-7
 says "bad values" out 'GYRE_POOL_BYTES = "lots" is not valid for pool_bytes: allowed is bytes'
 says "bad values" out "fix: unset GYRE_TRANSPORT"
@@ -423,10 +425,17 @@ doctor 1 "bad algorithm" GYRE_ALGORITHM=allreduce=magic
 says "bad algorithm" out 'unknown algorithm "magic"; known: flat'
 doctor 1 "bad key" GYRE_JOB_KEY=xyz
 lacks "bad key" out xyz
+doctor 1 "rank beyond size" GYRE_RANK=4 GYRE_SIZE=4 GYRE_ROOT=127.0.0.1:4711
+says "rank beyond size" out "GYRE_RANK is 4, but GYRE_SIZE 4"
+doctor 1 "no root" GYRE_RANK=0 GYRE_SIZE=4
+says "no root" out "GYRE_ROOT does not say where ranks meet; fix: export GYRE_ROOT=HOST:PORT"
+doctor 1 "bad root" GYRE_RANK=0 GYRE_SIZE=4 GYRE_ROOT=localhost:4711,localhost
+says "bad root" out 'GYRE_ROOT: "localhost" is not host:port'
+doctor 0 "a job" GYRE_RANK=0 GYRE_SIZE=4 "GYRE_ROOT=[::1]:4711,a:4711" GYRE_JOB_KEY=00112233445566778899aabbccddeeff
 printf 'tcp_streams = 3\ntcp_steams = 4\npool_bytes = lots\n' >conf
 doctor 2 "bad file" GYRE_CONFIG="$work/conf"
-says "bad file" out "fix: sed -i '2s/tcp_steams/tcp_streams/' $work/conf"
-says "bad file" out "fix: sed -i '3s/^/# /' $work/conf"
+says "bad file" out "fix: sed -i '2s/^[^=]*/tcp_streams /' '$work/conf'"
+says "bad file" out "fix: sed -i '3s/^/# /' '$work/conf'"
 sed -n 's/^problem: .*; fix: \(sed .*\)/\1/p' out >fixes
 bash fixes || fail "bad file: its fixes do not run"
 doctor 0 "bad file: its fixes" GYRE_CONFIG="$work/conf"
