@@ -8,4 +8,4 @@ command -v shellcheck >/dev/null || {
 }
 mapfile -t scripts < <(find quickstart .ci bench tests tools -type f \
 	-exec sh -c 'head -c 64 "$1" | grep -qaE "^#!.*(bash|/sh)( |$)"' sh {} \; -print | sort)
-shellcheck --severity=style "${scripts[@]}" && echo "${#scripts[@]} scripts"
+shellcheck --severity=style --external-sources --source-path=SCRIPTDIR "${scripts[@]}" && echo "${#scripts[@]} scripts"

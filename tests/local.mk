@@ -172,3 +172,5 @@ LONG_TESTS += %D%/multi/test_faults
 	%D%/multi/faults_request.c \
 	%D%/multi/test_faults.c
 %C%_multi_test_faults_LDADD = libgy.la
+
+include %D%/vm/local.mk
