@@ -277,9 +277,9 @@ void gi_host_show(const struct gi_host *host, struct gi_doc *doc)
 	gi_doc_field(doc, "host", "Host", gi_str(host->name));
 	gi_doc_field(doc, "kernel", "Linux", gi_str(host->kernel));
 	gi_doc_field(doc, "container", "Container", gi_str(host->container));
-	gi_doc_field(doc, "cpus", "Processors", gi_int(host->cpus));
+	gi_doc_field(doc, "cpus", "Processors", host->cpus ? gi_int(host->cpus) : gi_none());
 	gi_doc_field(doc, "cpus_allowed", "Processors for this process",
-		     gi_int(host->cpus_allowed));
+		     host->cpus_allowed ? gi_int(host->cpus_allowed) : gi_none());
 	gi_doc_field(doc, "cpu_quota", "Processors' worth of time",
 		     host->cpu_quota_m == GI_UNLIMITED
 			     ? gi_text("unlimited")

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <gyre/types.h>
 #include "lib/util.h"
@@ -130,6 +131,8 @@ static void info_option(struct info_options *o, int c)
 		break;
 	case INFO_ROOT:
 		gi_root_set(optarg);
+		if (access(gi_path("/"), X_OK))
+			gi_die("--root: %s: %s", optarg, strerror(errno));
 		break;
 	case 'h':
 		info_usage(stdout);

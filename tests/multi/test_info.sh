@@ -147,6 +147,8 @@ expect 2 usage "$info" -n 1
 expect 2 usage "$info" -n 65536
 expect 2 usage "$info" -n 2x
 expect 2 usage "$info" --doctor --limits
+expect 2 "no root" "$info" --root "$work/nosuch"
+says "no root" err "--root: $work/nosuch: No such file or directory"
 if [ -w /dev/full ]; then
 	timeout 50 "$info" >/dev/full 2>err
 	[ $? = 2 ] || fail "a full device is not noticed"
@@ -477,8 +479,12 @@ if unshare -rm sh -c "mount -t tmpfs -o size=8m none $t/dev/shm" 2>/dev/null; th
 	says "small /dev/shm" out "/dev/shm has 8 MiB free, but 4 ranks share 64.3 MiB; fix: sudo mount -o remount,size=128m /dev/shm"
 	# Its fix, at the place where the tree has /dev/shm.
 	timeout 50 unshare -rm sh -c "mount -t tmpfs -o size=8m none $t/dev/shm && \
-		mount -o remount,size=128m $t/dev/shm && exec $info --doctor --root $t" >out ||
-		{ fail "small /dev/shm: its fix"; cat out; }
+		{ mount -o remount,size=128m $t/dev/shm || exit 7; } && exec $info --doctor --root $t" >out 2>err
+	case $? in
+	0) ;;
+	7) echo "not tested: the fix for a small /dev/shm (remount is not allowed)" ;;
+	*) fail "small /dev/shm: its fix"; cat out ;;
+	esac
 else
 	echo "not tested: a small /dev/shm (unshare -rm is not allowed)"
 fi
