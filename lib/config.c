@@ -23,8 +23,9 @@
 #define CONFIG_PREFIX "GYRE_"
 #define CONFIG_TEXT 800		/* a message about a setting, or a name as the user wrote it */
 #define CONFIG_DAY_MS (24 * 3600 * 1000)
+#define CONFIG_MAX_SCALE 1000
 
-static const char *const config_transports[] = { "auto", "shm", "tcp", "sim", NULL };
+static const char *const config_transports[] = { "auto", "shm", "verbs", "tcp", "sim", NULL };
 static const char *const config_progresses[] = { "thread", "manual", NULL };
 static const char *const config_autos[] = { "auto", "on", "off", NULL };
 static const char *const config_levels[] = { "error", "warn", "info", "debug", NULL };
@@ -58,7 +59,7 @@ static const struct gy_config_entry config_table[] = {
 	CONFIG_STRING(root, "", "host:port where the ranks of the job meet", 0),
 	CONFIG_STRING(job_key, "", "128-bit key of the job, 32 hex digits", GY_CONFIG_SECRET),
 	CONFIG_ENUM(transport, "auto", config_transports,
-		    "transports that may be used; auto: shm on a node, else tcp", 0),
+		    "transports that may be used; auto: shm on a node, else verbs, else tcp", 0),
 	CONFIG_ENUM(progress, "thread", config_progresses,
 		    "who moves data while no call does: a library thread, or nobody", 0),
 	CONFIG_INT(boot_timeout_ms, "60000", 1, INT_MAX, "time for all ranks to join", 0),
@@ -68,6 +69,9 @@ static const struct gy_config_entry config_table[] = {
 		   "log who waits for whom after this time; 0: never", 0),
 	CONFIG_INT(host_timeout_ms, "10000", 100, CONFIG_DAY_MS,
 		   "a host that is silent this long has vanished", 0),
+	CONFIG_INT(time_scale, "1", 1, CONFIG_MAX_SCALE,
+		   "multiplies the four limits of time before, and fixed ones: for slow machines",
+		   0),
 	CONFIG_INT(spin_us, "-1", -1, 1000000,
 		   "how long a wait spins before it sleeps; -1: automatic", 0),
 	CONFIG_SIZE(eager_bytes, "4k", 0, 64 << 10,
@@ -78,6 +82,11 @@ static const struct gy_config_entry config_table[] = {
 	CONFIG_INT(tcp_streams, "2", 1, 16, "bulk TCP connections for each peer", GY_CONFIG_WIRE),
 	CONFIG_STRING(tcp_interfaces, "",
 		      "interfaces or networks (10.0.0.0/8) to use; after ^: not to use", 0),
+	CONFIG_STRING(verbs_device, "",
+		      "RDMA device to use, such as mlx5_0 or mlx5_0:2 (port 2); else the quickest",
+		      0),
+	CONFIG_INT(verbs_qps, "2", 1, 8, "queue pairs for large messages to each peer",
+		   GY_CONFIG_WIRE),
 	CONFIG_ENUM(cma, "off", config_autos,
 		    "read ordinary memory of ranks on the node by process_vm_readv (auto: if it "
 		    "works) instead of through slots that stay in cache",
@@ -331,12 +340,21 @@ int gy_config_load_report(struct gy_config *cfg, const struct gy_config_report *
 	return err;
 }
 
+static void config_scale(int *ms, int factor)
+{
+	*ms = *ms > INT_MAX / factor ? INT_MAX : *ms * factor;
+}
+
 int gy_config_load(struct gy_config *cfg)
 {
 	int err = gy_config_load_report(cfg, &config_logged);
 
 	if (err)
 		return err;
+	config_scale(&cfg->boot_timeout_ms, cfg->time_scale);
+	config_scale(&cfg->stall_timeout_ms, cfg->time_scale);
+	config_scale(&cfg->late_warn_ms, cfg->time_scale);
+	config_scale(&cfg->host_timeout_ms, cfg->time_scale);
 	gy_log_set_level((enum gy_log_level)cfg->log);
 	return 0;
 }

@@ -14,6 +14,7 @@
 enum gy_config_transport {
 	GY_CONFIG_TRANSPORT_AUTO,
 	GY_CONFIG_TRANSPORT_SHM,
+	GY_CONFIG_TRANSPORT_VERBS,
 	GY_CONFIG_TRANSPORT_TCP,
 	GY_CONFIG_TRANSPORT_SIM
 };
@@ -48,12 +49,15 @@ struct gy_config {
 	int stall_timeout_ms;	/* 0: off */
 	int late_warn_ms;	/* 0: off */
 	int host_timeout_ms;
+	int time_scale;		/* the limits above have been multiplied by it */
 	int spin_us;		/* -1: automatic */
 	size_t eager_bytes;
 	size_t grain_bytes;	/* 0: automatic */
 	size_t pool_bytes;
 	int tcp_streams;
 	char tcp_interfaces[512];
+	char verbs_device[64];
+	int verbs_qps;
 	int cma;		/* enum gy_config_auto */
 	bool mapped;
 	char algorithm[512];

@@ -195,18 +195,21 @@ static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool
 
 /* ---- transports and addresses ---- */
 
+static const char *const transport_names[] = {
+	[GY_CONFIG_TRANSPORT_AUTO] = "auto",
+	[GY_CONFIG_TRANSPORT_SHM] = "shm",
+	[GY_CONFIG_TRANSPORT_VERBS] = "verbs",
+	[GY_CONFIG_TRANSPORT_TCP] = "tcp",
+	[GY_CONFIG_TRANSPORT_SIM] = "sim",
+};
+
 static bool transport_wanted(const struct gyre_context *ctx, const char *name)
 {
-	static const char *const only[] = {
-		[GY_CONFIG_TRANSPORT_SHM] = "shm",
-		[GY_CONFIG_TRANSPORT_TCP] = "tcp",
-		[GY_CONFIG_TRANSPORT_SIM] = "sim",
-	};
 	const int t = ctx->cfg.transport;
 
 	if (ctx->sim)
 		return !strcmp(name, "sim");
-	return t == GY_CONFIG_TRANSPORT_AUTO || !strcmp(name, only[t]);
+	return t == GY_CONFIG_TRANSPORT_AUTO || !strcmp(name, transport_names[t]);
 }
 
 static int transports_open(struct gyre_context *ctx, struct gy_job_entry *own)
@@ -267,10 +270,7 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 		}
 		if (i != ctx->rank && gy_peer_transport(ctx, i) < 0) {
 			gy_err("no transport joins rank %d and rank %d (GYRE_TRANSPORT=%s)",
-			       ctx->rank, i,
-			       ctx->cfg.transport == GY_CONFIG_TRANSPORT_SHM   ? "shm"
-			       : ctx->cfg.transport == GY_CONFIG_TRANSPORT_TCP ? "tcp"
-									       : "auto");
+			       ctx->rank, i, transport_names[ctx->cfg.transport]);
 			return -EHOSTUNREACH;
 		}
 	}

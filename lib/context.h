@@ -32,6 +32,7 @@ struct gyre_context {
 	uint8_t job_key[16];
 	struct gy_job_entry *job;	/* nranks of them */
 	struct gy_nic *nics[GY_MAX_TRANSPORTS];	/* by position in gy_transports; NULL: not open */
+	bool unfit;		/* it has been said that a transport did not join some pair */
 	struct gy_engine engine;
 };
 

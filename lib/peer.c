@@ -18,18 +18,23 @@
 
 #define LEAVE_NS (2 * 1000 * 1000 * 1000ull)
 
-int gy_peer_transport(const struct gyre_context *ctx, int rank)
+/* From position i on. */
+static int peer_next_transport(const struct gyre_context *ctx, int rank, int i)
 {
 	const struct gy_job_entry *job = &ctx->job[rank];
-	int i;
 
-	for (i = 0; gy_transports[i]; i++) {
+	for (; gy_transports[i]; i++) {
 		if (ctx->nics[i] && job->blob[i].len &&
 		    !gy_transports[i]->reach(ctx->nics[i], rank, job->blob[i].bytes,
 					     job->blob[i].len))
 			return i;
 	}
 	return -1;
+}
+
+int gy_peer_transport(const struct gyre_context *ctx, int rank)
+{
+	return peer_next_transport(ctx, rank, 0);
 }
 
 struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
@@ -105,21 +110,71 @@ int gy_peer_need(struct gy_peer *peer, struct gyre_comm *comm)
 	return err;
 }
 
-struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
-{
-	struct gy_peer *peer = gy_peer_get(ctx, rank);
-
-	if (!peer || peer->state == GY_PEER_LOST || strcmp(peer->ep->ops->name, transport))
-		return NULL;
-	return peer->ep;
-}
-
 static void peer_mark_dirty(struct gy_peer *peer)
 {
 	struct gy_list *pos;
 
 	gy_list_for_each(pos, &peer->streams)
 		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
+}
+
+/*
+ * An endpoint that is not up gives way to one of the next transport, or of that name (NULL: of
+ * any) among the next.
+ */
+static int peer_change(struct gy_peer *peer, const char *transport)
+{
+	struct gyre_context *ctx = peer->ctx;
+	struct gy_ep *old = peer->ep, *ep;
+	int i = 0, err;
+
+	while (gy_transports[i] != old->ops)
+		i++;
+	do
+		i = peer_next_transport(ctx, peer->rank, i + 1);
+	while (i >= 0 && transport && strcmp(gy_transports[i]->name, transport));
+	if (i < 0)
+		return -EHOSTUNREACH;
+	err = gy_transports[i]->ep_open(ctx->nics[i], peer, &ep);
+	if (err)
+		return err;
+	peer->ep = ep;
+	old->ops->ep_close(old, false);
+	return peer->state == GY_PEER_CONNECTING ? ep->ops->connect(ep) : 0;
+}
+
+gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
+{
+	struct gy_peer *peer = ep->peer;
+	const char *name = ep->ops->name;
+	int err;
+
+	gy_assert(gy_driver_held(&ep->nic->ctx->engine));
+	if (peer->state == GY_PEER_LOST)
+		return;
+	err = peer_change(peer, NULL);
+	if (err) {
+		gy_ep_down(peer->ep, err, why);
+		return;
+	}
+	gy_log(peer->ctx->unfit ? GY_LOG_INFO : GY_LOG_WARN,
+	       "rank %d cannot be joined by %s, and is by %s: %s", peer->rank, name,
+	       peer->ep->ops->name, why);
+	peer->ctx->unfit = true;
+	peer_mark_dirty(peer);
+}
+
+struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
+{
+	struct gy_peer *peer = gy_peer_get(ctx, rank);
+
+	if (!peer || peer->state == GY_PEER_LOST)
+		return NULL;
+	/* It has found that a transport which we still think of does not join us. */
+	if (strcmp(peer->ep->ops->name, transport) &&
+	    (peer->state == GY_PEER_UP || peer_change(peer, transport)))
+		return NULL;
+	return peer->ep;
 }
 
 void gy_ep_up(struct gy_ep *ep)
@@ -140,6 +195,7 @@ void gy_ep_room(struct gy_ep *ep)
 {
 	ep->peer->blocked = ep->peer->bulk_blocked = false;
 	peer_mark_dirty(ep->peer);
+	gy_engine_notify(&ep->peer->ctx->engine);	/* a straight line may wait for it */
 }
 
 /* Every communicator that needs this rank fails. */
@@ -202,6 +258,7 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 		peer_left_comms(peer, err, why);
 	else
 		peer_lost_comms(peer, err, why);
+	gy_engine_notify(&peer->ctx->engine);	/* a straight line may wait for it */
 }
 
 /* Told first: it may be waiting for us, and once lost it hears nothing more from us. */
@@ -264,6 +321,7 @@ void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr 
 	gy_list_for_each(pos, &e->comms)
 		gy_p2p_left(gy_list_entry(pos, struct gyre_comm, link), peer);
 	peer_answer_bye(e, peer);
+	gy_engine_notify(e);		/* a straight line may wait for it */
 }
 
 void gy_peers_tick(struct gy_engine *e)

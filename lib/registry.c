@@ -30,10 +30,11 @@ const struct gy_coll_algo *const gy_algos[] = {
 	NULL,
 };
 
-extern const struct gy_transport_ops gy_shm_ops, gy_tcp_ops, gy_sim_ops;
+extern const struct gy_transport_ops gy_shm_ops, gy_verbs_ops, gy_tcp_ops, gy_sim_ops;
 
 const struct gy_transport_ops *const gy_transports[] = {
 	&gy_shm_ops,
+	&gy_verbs_ops,
 	&gy_tcp_ops,
 	&gy_sim_ops,
 	NULL,

@@ -102,6 +102,7 @@ LONG_TESTS += %D%/multi/test_conformance
 	%D%/multi/conformance_fault.c \
 	%D%/multi/conformance_lend.c \
 	%D%/multi/conformance_small.c \
+	%D%/multi/conformance_write.c \
 	%D%/multi/test_conformance.c
 %C%_multi_test_conformance_LDADD = libgy.la
 

@@ -35,3 +35,22 @@ libgy_la_SOURCES += \
 	%D%/sim/world.c \
 	%D%/sim/world.h \
 	%D%/sim/write.c
+
+# Without libibverbs its place is taken, as positions in the table of transports go over the wire.
+if HAVE_VERBS
+libgy_la_SOURCES += \
+	%D%/verbs/bulk.c \
+	%D%/verbs/cq.c \
+	%D%/verbs/ep.c \
+	%D%/verbs/meet.c \
+	%D%/verbs/mem.c \
+	%D%/verbs/nic.c \
+	%D%/verbs/note.c \
+	%D%/verbs/port.c \
+	%D%/verbs/qp.c \
+	%D%/verbs/reset.c \
+	%D%/verbs/small.c \
+	%D%/verbs/verbs.h
+else
+libgy_la_SOURCES += %D%/verbs/none.c
+endif

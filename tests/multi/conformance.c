@@ -113,6 +113,19 @@ void gy_sent(struct gy_ep *ep, struct gy_grain *grain)
 	c->sent(c, to_peer(ep), grain);
 }
 
+void gy_written(struct gy_ep *ep, uint32_t ticket)
+{
+	struct conf *c = to_conf(ep);
+
+	CHECK(c->written);
+	c->written(c, to_peer(ep), ticket);
+}
+
+void gy_ep_unfit(struct gy_ep *ep, const char *why)
+{
+	conf_fail(__FILE__, __LINE__, why);
+}
+
 struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
 {
 	struct conf *c = gy_container_of(ctx, struct conf, ctx);
@@ -156,6 +169,8 @@ int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct c
 	gy_config_init(&ctx->cfg);
 	ctx->cfg.cma = test->copies ? GY_CONFIG_OFF : GY_CONFIG_AUTO;
 	ctx->cfg.mapped = !test->copies;
+	ctx->cfg.time_scale = (int)conf_slowdown();
+	ctx->cfg.host_timeout_ms *= (int)conf_slowdown();
 	ctx->rank = rank;
 	ctx->nranks = c->nranks;
 	ctx->sys = &gy_sys_posix;

@@ -70,12 +70,13 @@ struct conf {
 	int (*place)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr, void **dstp);
 	void (*arrived_grain)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr);
 	void (*sent)(struct conf *c, struct conf_peer *p, struct gy_grain *grain);
+	void (*written)(struct conf *c, struct conf_peer *p, uint32_t ticket);
 };
 
 struct conf_case {
 	const char *name;
 	int nranks;
-	unsigned caps;			/* needed: enum gy_cap */
+	unsigned caps, without;		/* needed, and must not be there: enum gy_cap */
 	void (*run)(struct conf *c);
 	int victim;			/* rank that kills itself, + 1; 0: none */
 	bool stops;			/* a rank stops itself; the parent lets it go on */
@@ -150,6 +151,11 @@ void conf_bulk(struct conf *c);
 void conf_bulk_refused(struct conf *c);
 void conf_revoke_out(struct conf *c);
 void conf_revoke_in(struct conf *c);
+void conf_write(struct conf *c);
+void conf_write_refused(struct conf *c);
+void conf_write_revoked(struct conf *c);
+void conf_write_revoked_by_one(struct conf *c);
+void conf_write_kill(struct conf *c);
 void conf_lend(struct conf *c);
 void conf_kill(struct conf *c);
 void conf_stop(struct conf *c);

@@ -74,7 +74,7 @@ static void fault_act(struct conf *c)
 			fault_die(0);
 		if (!c->peers[i].blocked)
 			conf_send(c, &c->peers[i], (uint32_t)(conf_random(&c->seed) % 1000));
-		if (!(c->caps & GY_CAP_BULK) || fault.busy[i])
+		if ((c->caps & (GY_CAP_BULK | GY_CAP_WRITE)) != GY_CAP_BULK || fault.busy[i])
 			continue;
 		g = &fault.grain[i];
 		*g = (struct gy_grain){ .src = fault.src };

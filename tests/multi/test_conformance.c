@@ -24,9 +24,10 @@
 #define LONG_CASE_S 400
 #define EXIT_UNSUPPORTED 77
 
-extern const struct gy_transport_ops gy_shm_ops, gy_tcp_ops;
+extern const struct gy_transport_ops gy_shm_ops, gy_verbs_ops, gy_tcp_ops;
 
-static const struct gy_transport_ops *const transports[] = { &gy_shm_ops, &gy_tcp_ops };
+static const struct gy_transport_ops *const transports[] = { &gy_shm_ops, &gy_verbs_ops,
+							     &gy_tcp_ops };
 
 static const struct conf_case cases[] = {
 	{ .name = "connect, lower rank", .nranks = 2, .run = conf_connect_first },
@@ -37,10 +38,43 @@ static const struct conf_case cases[] = {
 	{ .name = "room", .nranks = 2, .run = conf_room },
 	{ .name = "wake", .nranks = 2, .run = conf_wake },
 	{ .name = "wake in a stream", .nranks = 2, .run = conf_wake_stream },
-	{ .name = "bulk", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_bulk },
-	{ .name = "bulk refused", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_bulk_refused },
-	{ .name = "revoke, sender", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_revoke_out },
-	{ .name = "revoke, receiver", .nranks = 2, .caps = GY_CAP_BULK, .run = conf_revoke_in },
+	{ .name = "bulk",
+	  .nranks = 2,
+	  .caps = GY_CAP_BULK,
+	  .without = GY_CAP_WRITE,
+	  .run = conf_bulk },
+	{ .name = "bulk refused",
+	  .nranks = 2,
+	  .caps = GY_CAP_BULK,
+	  .without = GY_CAP_WRITE,
+	  .run = conf_bulk_refused },
+	{ .name = "revoke, sender",
+	  .nranks = 2,
+	  .caps = GY_CAP_BULK,
+	  .without = GY_CAP_WRITE,
+	  .run = conf_revoke_out },
+	{ .name = "revoke, receiver",
+	  .nranks = 2,
+	  .caps = GY_CAP_BULK,
+	  .without = GY_CAP_WRITE,
+	  .run = conf_revoke_in },
+	{ .name = "write", .nranks = 2, .caps = GY_CAP_WRITE, .run = conf_write },
+	{ .name = "write, refused", .nranks = 2, .caps = GY_CAP_WRITE, .run = conf_write_refused },
+	{ .name = "write, revoked",
+	  .nranks = 2,
+	  .caps = GY_CAP_WRITE,
+	  .run = conf_write_revoked,
+	  .rounds = 2 },
+	{ .name = "write, revoked by one",
+	  .nranks = 2,
+	  .caps = GY_CAP_WRITE,
+	  .run = conf_write_revoked_by_one },
+	{ .name = "write, kill",
+	  .nranks = 3,
+	  .caps = GY_CAP_WRITE,
+	  .run = conf_write_kill,
+	  .victim = 3,
+	  .rounds = 4 },
 	{ .name = "lend", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend },
 	{ .name = "lend, copied", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend, .copies = 1 },
 	{ .name = "drain", .nranks = 2, .run = conf_drain },
@@ -116,7 +150,9 @@ static int wait_ranks(const struct conf_case *test, pid_t *pids)
 			pids[rank] = 0;
 			left--;
 			rc = judge(test, rank, status);
-			worst = rc > worst || rc == 1 ? rc : worst;
+			/* The first that cannot decides: the others are killed. */
+			if (worst != EXIT_UNSUPPORTED)
+				worst = rc > worst || rc == 1 ? rc : worst;
 		}
 		if (worst == 0 && conf_now() > end) {
 			fprintf(stderr, "%s: takes too long\n", test->name);
@@ -177,7 +213,9 @@ static int run_case(const struct gy_transport_ops *ops, const struct conf_case *
 /* Bits of a transport that every rank would find in its endpoints. */
 static unsigned caps_of(const struct gy_transport_ops *ops)
 {
-	return ops->bulk == gy_no_bulk ? GY_CAP_LEND : ops->lend == gy_no_lend ? GY_CAP_BULK : ~0u;
+	return (ops->bulk == gy_no_bulk ? 0 : GY_CAP_BULK) |
+	       (ops->lend == gy_no_lend ? 0 : GY_CAP_LEND) |
+	       (ops->expose == gy_no_expose ? 0 : GY_CAP_WRITE);
 }
 
 static uint64_t choose_seed(void)
@@ -202,6 +240,7 @@ int main(int argc, char **argv)
 			continue;
 		for (i = 0; i < GY_ARRAY_SIZE(cases); i++) {
 			if ((cases[i].caps & ~caps_of(transports[t])) ||
+			    (cases[i].without & caps_of(transports[t])) ||
 			    (argc > 2 && strcmp(argv[2], cases[i].name)))
 				continue;
 			rc = run_case(transports[t], &cases[i], seed + i);

@@ -150,7 +150,7 @@ static void test_bad_values(void **state)
 		{ "GYRE_POOL_BYTES", "-1m" },
 		{ "GYRE_TCP_STREAMS", "0" },
 		{ "GYRE_TCP_STREAMS", "17" },
-		{ "GYRE_TRANSPORT", "verbs" },
+		{ "GYRE_TRANSPORT", "ucx" },
 		{ "GYRE_MAPPED", "2" },
 		{ "GYRE_LOG", "loud" },
 	};
@@ -164,8 +164,8 @@ static void test_bad_values(void **state)
 	}
 	load_with("GYRE_TCP_STREAMS", "17", &cfg);
 	assert_logged("1 to 16");
-	load_with("GYRE_TRANSPORT", "verbs", &cfg);
-	assert_logged("auto, shm, tcp, sim");
+	load_with("GYRE_TRANSPORT", "ucx", &cfg);
+	assert_logged("auto, shm, verbs, tcp, sim");
 }
 
 static void test_secret_is_not_shown(void **state)

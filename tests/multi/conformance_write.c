@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * conformance_write.c - GY_CAP_WRITE: grains written into memory that the receiver has named.
+ *
+ * Grain n goes to a slot of the receiver's, which names it in a grant; n is its ticket.
+ */
+#define _GNU_SOURCE
+#include "tests/multi/conformance.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#define WRITE_SLOTS 48
+#define WRITE_BUFS 24
+#define WRITE_MAX 50000
+#define WRITE_SLOT (WRITE_MAX + 64)
+#define WRITE_ALLOWANCE 64
+
+enum { WRITE_GRANT, WRITE_GAVE_UP };	/* hdr.stream */
+enum write_state { WRITE_NONE, WRITE_GRANTED, WRITE_WRITTEN, WRITE_REVOKED, WRITE_TOO_LATE };
+
+struct write_grant {
+	struct gy_remote remote;
+	uint32_t n;
+};
+
+struct write_buf {
+	struct gy_grain grain;
+	char *mem;
+	uint32_t n;
+	bool busy;
+};
+
+static struct {
+	uint32_t total;			/* grains each way */
+	unsigned revokes;		/* one in so many steps; 0: none */
+	char *in, *out;			/* registered */
+	/* receiving */
+	struct {
+		bool busy;
+		uint32_t n;
+	} slot[WRITE_SLOTS];
+	uint8_t *state;			/* of each grain: enum write_state */
+	uint32_t granted, settled;
+	/* sending */
+	struct write_buf buf[WRITE_BUFS];
+	struct write_grant *grants;	/* not used yet */
+	unsigned ngrants;
+	uint32_t sent;
+	uint32_t gave_up[WRITE_BUFS];	/* to be told */
+	unsigned ngave_up;
+} wr;
+
+static uint32_t write_len(uint32_t n)
+{
+	uint64_t seed = n;
+	const uint64_t r = conf_random(&seed);
+
+	return 1 + (uint32_t)(r >> 8) % (r % 4 ? 5000 : WRITE_MAX);
+}
+
+static size_t write_off(uint32_t n)
+{
+	return 8 * (n % 8);
+}
+
+static uint64_t write_seed(int from, uint32_t n)
+{
+	return ((uint64_t)from << 32 | n) * 0x94d049bb133111eb;
+}
+
+static void *write_region(struct conf *c, size_t len)
+{
+	void *mem = aligned_alloc(4096, gy_align_up(len, 4096));
+
+	CHECK(mem);
+	memset(mem, 0, gy_align_up(len, 4096));
+	CHECK(!c->ops->mem_register(c->nic, mem, len));
+	return mem;
+}
+
+/* Freed at once: nobody writes there any more. */
+static void write_unregion(struct conf *c, void *mem, size_t len)
+{
+	c->ops->mem_unregister(c->nic, mem, len);
+	free(mem);
+}
+
+static char *write_slot(unsigned i)
+{
+	return wr.in + (size_t)i * WRITE_SLOT;
+}
+
+/* ---- receiving ---- */
+
+static unsigned write_slot_of(uint32_t n)
+{
+	unsigned i;
+
+	for (i = 0; i < WRITE_SLOTS; i++)
+		if (wr.slot[i].busy && wr.slot[i].n == n)
+			return i;
+	CHECK(!"a slot has it");
+	return 0;
+}
+
+static void write_settle(unsigned i, enum write_state state)
+{
+	wr.state[wr.slot[i].n] = (uint8_t)state;
+	wr.slot[i].busy = false;
+	wr.settled++;
+}
+
+static void write_written(struct conf *c, struct conf_peer *p, uint32_t n)
+{
+	unsigned i;
+
+	CHECK(n < wr.total);
+	if (wr.state[n] == WRITE_REVOKED) {
+		wr.state[n] = WRITE_TOO_LATE;	/* once */
+		return;
+	}
+	CHECK(wr.state[n] == WRITE_GRANTED);
+	i = write_slot_of(n);
+	CHECK(conf_matches(write_slot(i) + write_off(n), write_len(n),
+			   write_seed(p->peer.rank, n)));
+	write_settle(i, WRITE_WRITTEN);
+}
+
+static void write_revoke_slot(struct conf *c, struct conf_peer *p, unsigned i)
+{
+	c->ops->revoke(p->peer.ep, write_slot(i), WRITE_SLOT);
+	memset(write_slot(i), 0x77, WRITE_SLOT);
+	write_settle(i, WRITE_REVOKED);
+}
+
+static void write_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
+			  const void *body)
+{
+	uint32_t n;
+
+	if (hdr->stream == WRITE_GRANT) {
+		CHECK(hdr->len == sizeof(struct write_grant) && wr.ngrants < wr.total);
+		memcpy(&wr.grants[wr.ngrants++], body, sizeof(struct write_grant));
+		return;
+	}
+	memcpy(&n, body, sizeof(n));
+	CHECK(hdr->len == sizeof(n) && n < wr.total);
+	if (wr.state[n] == WRITE_GRANTED)
+		write_revoke_slot(c, p, write_slot_of(n));
+}
+
+static int write_tell(struct conf *c, struct conf_peer *p, uint32_t tag, const void *body,
+		      uint32_t len)
+{
+	const struct gy_hdr hdr = { .kind = CONF_OTHER, .stream = tag, .len = len };
+	const int err = c->ops->msg(p->peer.ep, &hdr, body);
+
+	CHECK(!err || err == -EAGAIN);
+	p->blocked |= err == -EAGAIN;
+	return err;
+}
+
+static void write_grant(struct conf *c, struct conf_peer *p)
+{
+	struct write_grant g;
+	unsigned i;
+
+	for (i = 0; i < WRITE_SLOTS && wr.granted < wr.total && !p->blocked; i++) {
+		if (wr.slot[i].busy)
+			continue;
+		g.n = wr.granted;
+		CHECK(!c->ops->expose(p->peer.ep, write_slot(i), WRITE_SLOT, &g.remote));
+		if (write_tell(c, p, WRITE_GRANT, &g, sizeof(g)))
+			break;
+		wr.state[g.n] = WRITE_GRANTED;
+		wr.slot[i].busy = true;
+		wr.slot[i].n = wr.granted++;
+		c->idle = 0;
+	}
+}
+
+/* ---- sending ---- */
+
+static void write_sent(struct conf *c, struct conf_peer *p, struct gy_grain *grain)
+{
+	struct write_buf *b = gy_container_of(grain, struct write_buf, grain);
+
+	CHECK(b->busy);
+	b->busy = false;
+	memset(b->mem, 0xff, WRITE_MAX);	/* ours again */
+}
+
+static int write_one(struct conf *c, struct conf_peer *p, struct write_buf *b,
+		     const struct write_grant *g)
+{
+	const uint32_t len = write_len(g->n);
+	int err;
+
+	conf_fill(b->mem, len, write_seed(c->rank, g->n));
+	b->grain = (struct gy_grain){ .src = b->mem, .to = g->remote };
+	b->grain.hdr = (struct gy_hdr){ .kind = CONF_OTHER, .len = len };
+	b->grain.to_off = write_off(g->n);
+	b->grain.ticket = g->n;
+	b->n = g->n;
+	b->busy = true;
+	err = c->ops->bulk(p->peer.ep, &b->grain);
+	if (err)
+		b->busy = false;
+	return err;
+}
+
+static void write_send(struct conf *c, struct conf_peer *p)
+{
+	unsigned i;
+	int err;
+
+	for (i = 0; i < WRITE_BUFS && wr.ngrants && !p->blocked; i++) {
+		if (wr.buf[i].busy)
+			continue;
+		err = write_one(c, p, &wr.buf[i], &wr.grants[wr.ngrants - 1]);
+		CHECK(!err || err == -EAGAIN);
+		p->blocked = err == -EAGAIN;
+		if (err)
+			break;
+		wr.ngrants--;
+		wr.sent++;
+		c->idle = 0;
+	}
+	while (wr.ngave_up && !p->blocked &&
+	       !write_tell(c, p, WRITE_GAVE_UP, &wr.gave_up[wr.ngave_up - 1], 4))
+		wr.ngave_up--;
+}
+
+static void write_revoke_buf(struct conf *c, struct conf_peer *p, struct write_buf *b)
+{
+	c->ops->revoke(p->peer.ep, b->mem, WRITE_MAX);
+	CHECK(!b->busy);
+	memset(b->mem, 0x77, WRITE_MAX);
+	wr.gave_up[wr.ngave_up++] = b->n;
+}
+
+/* ---- the cases ---- */
+
+static void write_start(struct conf *c, uint32_t total, unsigned revokes)
+{
+	unsigned i;
+
+	wr.total = total;
+	wr.revokes = revokes;
+	wr.state = calloc(total, 1);
+	wr.grants = calloc(total, sizeof(*wr.grants));
+	CHECK(wr.state && wr.grants);
+	wr.in = write_region(c, (size_t)WRITE_SLOTS * WRITE_SLOT);
+	wr.out = write_region(c, (size_t)WRITE_BUFS * WRITE_MAX);
+	for (i = 0; i < WRITE_BUFS; i++)
+		wr.buf[i].mem = wr.out + (size_t)i * WRITE_MAX;
+	c->deliver = write_deliver;
+	c->sent = write_sent;
+	c->written = write_written;
+	conf_connect_all(c);
+	CHECK(c->peers[!c->rank].peer.ep->write_max >= WRITE_SLOTS);
+}
+
+static void write_end(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+
+	CHECK(!p->down);
+	conf_barrier(c);
+	c->ops->ep_close(p->peer.ep, true);
+	p->peer.ep = NULL;
+	write_unregion(c, wr.in, (size_t)WRITE_SLOTS * WRITE_SLOT);
+	write_unregion(c, wr.out, (size_t)WRITE_BUFS * WRITE_MAX);
+	free(wr.grants);
+	free(wr.state);
+}
+
+static void write_maybe_revoke(struct conf *c, struct conf_peer *p)
+{
+	const uint64_t r = conf_random(&c->seed);
+	const unsigned i = (unsigned)(r >> 32) % WRITE_SLOTS;
+	struct write_buf *b = &wr.buf[(unsigned)(r >> 32) % WRITE_BUFS];
+
+	if (!wr.revokes || r % wr.revokes)
+		return;
+	if (r >> 60 & 1 && wr.slot[i].busy)
+		write_revoke_slot(c, p, i);
+	else if (!(r >> 60 & 1) && b->busy && !wr.ngave_up)
+		write_revoke_buf(c, p, b);
+}
+
+static bool write_done(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	unsigned i;
+
+	conf_send_all(c);
+	write_grant(c, p);
+	write_send(c, p);
+	write_maybe_revoke(c, p);
+	for (i = 0; i < WRITE_BUFS; i++)
+		if (wr.buf[i].busy)
+			return false;
+	return wr.sent == wr.total && wr.settled == wr.total && !wr.ngave_up &&
+	       p->seq_out >= p->limit && p->seq_in >= p->limit;
+}
+
+/* Both directions at once, with small messages beside them. */
+void conf_write(struct conf *c)
+{
+	write_start(c, conf_times(3000, 100000), 0);
+	c->peers[!c->rank].limit = conf_times(2000, 100000);
+	conf_wait(c, write_done);
+	write_end(c);
+}
+
+/* What is not revoked comes once; what is revoked does not come where other things are by now. */
+void conf_write_revoked(struct conf *c)
+{
+	write_start(c, conf_times(3000, 30000), 50);
+	c->peers[!c->rank].limit = 1000;
+	conf_wait(c, write_done);
+	write_end(c);
+}
+
+void conf_write_revoked_by_one(struct conf *c)
+{
+	write_start(c, conf_times(3000, 30000), c->rank == 0 ? 20 : 0);
+	conf_wait(c, write_done);
+	write_end(c);
+}
+
+/* Memory that the transport does not know. */
+void conf_write_refused(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	const size_t len = 100000;
+	char *mem, *other = malloc(len);
+	struct gy_grain g = { .src = other, .hdr.len = 100 };
+	struct gy_remote remote;
+
+	CHECK(other);
+	conf_connect_all(c);
+	mem = write_region(c, len);
+	CHECK(c->ops->expose(p->peer.ep, other, len, &remote) == -EOPNOTSUPP);
+	CHECK(c->ops->expose(p->peer.ep, mem, len + 1, &remote) == -EOPNOTSUPP);
+	CHECK(!c->ops->expose(p->peer.ep, mem + 1, len - 1, &g.to));
+	CHECK(c->ops->bulk(p->peer.ep, &g) == -EOPNOTSUPP);
+	/* A registration within another. */
+	CHECK(!c->ops->mem_register(c->nic, mem + 1000, 1000));
+	CHECK(!c->ops->expose(p->peer.ep, mem, len, &remote));
+	CHECK(!c->ops->expose(p->peer.ep, mem + 2500, 1, &remote));
+	c->ops->mem_unregister(c->nic, mem + 1000, 1000);
+	CHECK(!c->ops->expose(p->peer.ep, mem + 1500, 1, &remote));
+	c->ops->mem_unregister(c->nic, mem, len);
+	CHECK(c->ops->expose(p->peer.ep, mem, 1, &remote) == -EOPNOTSUPP);
+	free(mem);
+	free(other);
+	p->limit = 100;
+	conf_wait(c, conf_all_done);
+	CHECK(!p->down);
+	conf_barrier(c);
+}
+
+/* ---- the end of a process that writes ---- */
+
+static struct {
+	struct gy_remote remote[2];	/* the survivors' memory */
+	unsigned allowance[2];
+	uint32_t came;
+} victim;
+
+static void victim_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
+			   const void *body)
+{
+	CHECK(hdr->len == sizeof(struct gy_remote) && p->peer.rank < 2);
+	memcpy(&victim.remote[p->peer.rank], body, hdr->len);
+	victim.allowance[p->peer.rank] += WRITE_ALLOWANCE / 2;
+}
+
+static bool victim_writes(struct conf *c)
+{
+	struct write_grant g = { .n = 1 };
+	unsigned i;
+	int r;
+
+	for (i = 0; i < WRITE_BUFS; i++) {
+		r = i % 2;
+		if (wr.buf[i].busy || !victim.allowance[r])
+			continue;
+		g.remote = victim.remote[r];
+		if (!write_one(c, &c->peers[r], &wr.buf[i], &g))
+			victim.allowance[r]--;
+	}
+	c->idle = 0;
+	return false;
+}
+
+static void victim_die(int sig)
+{
+	raise(SIGKILL);
+}
+
+static void survivor_written(struct conf *c, struct conf_peer *p, uint32_t n)
+{
+	CHECK(n == 1 && p->peer.rank == 2);
+	victim.came++;
+}
+
+static bool survivor_is_left(struct conf *c)
+{
+	const struct gy_hdr hdr = { .kind = CONF_OTHER, .len = sizeof(struct gy_remote) };
+	struct conf_peer *p = &c->peers[2];
+	struct gy_remote remote;
+
+	while (victim.came >= WRITE_ALLOWANCE / 2 && !p->down) {
+		CHECK(!c->ops->expose(p->peer.ep, wr.in, WRITE_SLOT, &remote));
+		if (c->ops->msg(p->peer.ep, &hdr, &remote))
+			break;
+		victim.came -= WRITE_ALLOWANCE / 2;
+	}
+	return p->down;
+}
+
+/* After gy_ep_down nothing writes: the memory may be freed at once. */
+void conf_write_kill(struct conf *c)
+{
+	struct itimerval timer = { .it_value.tv_usec = 1 + (long)(conf_random(&c->seed) % 200000) };
+	struct conf_peer *p = &c->peers[2];
+	unsigned i;
+
+	c->sent = write_sent;
+	c->written = survivor_written;
+	c->deliver = victim_deliver;
+	wr.in = write_region(c, WRITE_SLOT);
+	wr.out = write_region(c, (size_t)WRITE_BUFS * WRITE_MAX);
+	for (i = 0; i < WRITE_BUFS; i++)
+		wr.buf[i].mem = wr.out + (size_t)i * WRITE_MAX;
+	conf_connect_all(c);
+	if (c->rank == 2) {
+		signal(SIGALRM, victim_die);
+		CHECK(!setitimer(ITIMER_REAL, &timer, NULL));
+		conf_wait(c, victim_writes);
+	}
+	victim.came = WRITE_ALLOWANCE;
+	conf_wait(c, survivor_is_left);
+	CHECK(p->err == -ECONNRESET || p->err == -EPIPE);
+	c->ops->revoke(p->peer.ep, wr.in, WRITE_SLOT);
+	write_unregion(c, wr.in, WRITE_SLOT);
+	write_unregion(c, wr.out, (size_t)WRITE_BUFS * WRITE_MAX);
+	c->ops->ep_close(p->peer.ep, true);
+	p->peer.ep = NULL;
+	c->nranks = 2;
+	c->peers[!c->rank].limit = 100;
+	conf_wait(c, conf_all_done);
+	CHECK(!c->peers[!c->rank].down);
+	conf_barrier(c);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bulk.c - grains: written by the device from registered memory into what the peer has exposed.
+ *
+ * A grain is one write with immediate data: the ticket of its grant.  The QP with the fewest bytes
+ * under way takes the next.  A completion is asked for when none is due, and at the latest for
+ * every 16th: so it comes for free under load; what is sent last without one gets it by an empty
+ * write when nothing else happens.
+ * Cost: one request; one completion for the receiver, 1/16 for the sender; no copy.
+ */
+#include <errno.h>
+
+#include "lib/log.h"
+#include "transports/verbs/verbs.h"
+
+/* A grain's number on its QP among requests, and among grains, in the transport's own field. */
+_Static_assert(sizeof(size_t) == 8, "two numbers fit into gy_grain.done");
+
+/* ---- memory of ours ---- */
+
+int verbs_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote)
+{
+	const struct verbs_ep *ve = to_verbs(ep);
+	const struct ibv_mr *mr;
+
+	if (ve->state == VERBS_DOWN || ve->doom)
+		return -ENOTCONN;
+	mr = verbs_mem_find(verbs_ep_nic(ve), ptr, len);
+	if (!mr)
+		return -EOPNOTSUPP;
+	remote->w[0] = (uintptr_t)ptr;
+	remote->w[1] = len;
+	remote->w[2] = (uint64_t)ve->gen << 32 | mr->rkey;
+	return 0;
+}
+
+/* ---- out ---- */
+
+static bool bulk_has_room(const struct verbs_qp *q)
+{
+	return q->qp && q->sent - q->acked < VERBS_BULK_SQ && q->bytes < VERBS_BULK_BYTES;
+}
+
+bool verbs_bulk_room(const struct verbs_ep *ve)
+{
+	unsigned i;
+
+	if (!ve->bulk_full || ve->bulk != VERBS_BULK_READY || !gy_list_empty(&ve->again))
+		return false;
+	for (i = 1; i <= ve->nqps; i++)
+		if (bulk_has_room(&ve->qps[i]))
+			return true;
+	return false;
+}
+
+static struct verbs_qp *bulk_choose(struct verbs_ep *ve)
+{
+	struct verbs_qp *best = NULL, *q;
+	unsigned i;
+
+	for (i = 1; i <= ve->nqps; i++) {
+		q = &ve->qps[i];
+		if (bulk_has_room(q) && (!best || q->bytes < best->bytes))
+			best = q;
+	}
+	return best;
+}
+
+static int bulk_post(struct verbs_qp *q, struct gy_grain *g, uint32_t lkey)
+{
+	const bool none_due = (int32_t)(q->signalled - q->acked) <= 0;
+	const bool signal = none_due || q->sent + 1 - q->signalled >= VERBS_SIGNAL;
+	struct ibv_sge sge = { (uintptr_t)g->src, g->hdr.len, lkey };
+	struct ibv_send_wr *bad, wr = {
+		.wr_id = verbs_send_id(q, signal),
+		.sg_list = &sge,
+		.num_sge = g->hdr.len ? 1 : 0,
+		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+		.send_flags = signal ? IBV_SEND_SIGNALED : 0,
+		.imm_data = htobe32(g->ticket),
+		.wr.rdma.remote_addr = g->to.w[0] + g->to_off,
+		.wr.rdma.rkey = (uint32_t)g->to.w[2],
+	};
+	int err = ibv_post_send(q->qp, &wr, &bad);
+
+	if (gy_unlikely(err)) {
+		verbs_doom(q->ep, -err, "a grain cannot be posted: %s", gyre_strerror(-err));
+		return -ENOTCONN;
+	}
+	gy_list_del(&q->tail);
+	g->done = (uint64_t)q->sent << 32 | q->out_count++;
+	q->bytes += g->hdr.len;
+	gy_list_add_tail(&q->out, &g->link);
+	return 0;
+}
+
+int verbs_bulk(struct gy_ep *ep, struct gy_grain *g)
+{
+	struct verbs_ep *ve = to_verbs(ep);
+	struct verbs_qp *q;
+	const struct ibv_mr *mr;
+
+	if (gy_unlikely(ve->state != VERBS_UP || ve->doom))
+		return -ENOTCONN;
+	if (gy_unlikely(g->to_off + g->hdr.len > g->to.w[1]))
+		return -EINVAL;
+	mr = verbs_mem_find(verbs_ep_nic(ve), g->src, g->hdr.len);
+	if (!mr)
+		return -EOPNOTSUPP;
+	if (gy_unlikely(verbs_is_revoked(ve, g))) {
+		gy_list_add_tail(&ve->done, &g->link);
+		verbs_later(ve);
+		return 0;
+	}
+	q = ve->bulk == VERBS_BULK_READY && gy_list_empty(&ve->again) ? bulk_choose(ve) : NULL;
+	if (!q) {
+		ve->bulk_full = true;
+		return -EAGAIN;
+	}
+	return bulk_post(q, g, mr->lkey);
+}
+
+void verbs_bulk_again(struct verbs_ep *ve)
+{
+	const struct ibv_mr *mr;
+	struct verbs_qp *q;
+	struct gy_grain *g;
+
+	while (!ve->doom && ve->bulk == VERBS_BULK_READY && !gy_list_empty(&ve->again)) {
+		q = bulk_choose(ve);
+		if (!q)
+			return;
+		g = gy_list_entry(gy_list_pop(&ve->again), struct gy_grain, link);
+		mr = verbs_mem_find(verbs_ep_nic(ve), g->src, g->hdr.len);
+		gy_assert(mr);		/* it was there when the grain was first sent */
+		if (verbs_is_revoked(ve, g) || !mr)
+			gy_list_add_tail(&ve->done, &g->link);
+		else if (bulk_post(q, g, mr->lkey))
+			gy_list_add_head(&ve->again, &g->link);
+	}
+	if (!gy_list_empty(&ve->done) || verbs_bulk_room(ve))
+		verbs_later(ve);
+}
+
+void verbs_bulk_acked(struct verbs_qp *q, uint32_t number)
+{
+	struct verbs_ep *ve = q->ep;
+	struct gy_grain *g;
+
+	q->acked = number;
+	while (!gy_list_empty(&q->out)) {
+		g = gy_list_entry(q->out.next, struct gy_grain, link);
+		if ((int32_t)((uint32_t)(g->done >> 32) - number) > 0)
+			break;
+		gy_list_del(&g->link);
+		q->bytes -= g->hdr.len;
+		gy_list_add_tail(&ve->done, &g->link);
+	}
+	if (q->qp && q->sent != q->acked && q->signalled == q->acked && gy_list_empty(&q->tail))
+		gy_list_add_tail(&verbs_ep_nic(ve)->tails, &q->tail);
+}
+
+void verbs_bulk_tails(struct verbs_nic *nic)
+{
+	struct gy_list *link;
+	struct verbs_qp *q;
+	struct ibv_send_wr wr, *bad;
+	int err;
+
+	while ((link = gy_list_pop(&nic->tails))) {
+		q = gy_list_entry(link, struct verbs_qp, tail);
+		if (q->sent - q->acked >= VERBS_BULK_SQ || q->ep->doom)
+			continue;
+		wr = (struct ibv_send_wr){
+			.wr_id = verbs_send_id(q, true),
+			.opcode = IBV_WR_RDMA_WRITE,
+			.send_flags = IBV_SEND_SIGNALED,
+			.wr.rdma.remote_addr = q->ep->ring_addr,
+			.wr.rdma.rkey = q->ep->ring_rkey,
+		};
+		err = ibv_post_send(q->qp, &wr, &bad);
+		if (err)
+			verbs_doom(q->ep, -err, "a write cannot be posted: %s",
+				   gyre_strerror(-err));
+	}
+}

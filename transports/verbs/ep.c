@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ep.c - an endpoint: connecting, coming up, going down, closing.
+ *
+ * The control connection tells whether the peer lives: its kernel answers, whatever the process
+ * does.  When it ends, what the device has received is still delivered, then the endpoint is down.
+ * Before gy_ep_down, or before ep_close returns, its QPs are destroyed: nobody can write here.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/alloc.h"
+#include "lib/log.h"
+#include "lib/net.h"
+#include "lib/peer.h"
+#include "transports/verbs/verbs.h"
+
+#define EP_DRAIN_NS (1000 * 1000 * 1000ull)
+
+void verbs_later(struct verbs_ep *ve)
+{
+	if (gy_list_empty(&ve->work) && !ve->closed)
+		gy_list_add_tail(&verbs_ep_nic(ve)->work, &ve->work);
+}
+
+/* A QP that "had failed before" is no reason when there is a better one. */
+gy_cold void verbs_doom(struct verbs_ep *ve, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ve->state == VERBS_DOWN || (ve->doom && ve->doom != -ECONNABORTED))
+		return;
+	ve->doom = err;
+	va_start(ap, fmt);
+	vsnprintf(ve->why, sizeof(ve->why), fmt, ap);
+	va_end(ap);
+	verbs_later(ve);
+}
+
+/* ---- going ---- */
+
+/* Grains stay where they are until the engine revokes them. */
+static void ep_stop(struct verbs_ep *ve)
+{
+	struct gyre_context *ctx = ve->base.nic->ctx;
+	unsigned i;
+
+	ve->state = VERBS_DOWN;
+	gy_list_del(&ve->work);
+	gy_wire_cancel(ctx->wire, &ve->base);
+	for (i = 0; i <= ve->nqps; i++)
+		verbs_qp_destroy(&ve->qps[i]);
+	if (ve->sock.fd >= 0) {
+		gy_poll_del(&ctx->poll, &ve->sock);
+		close(ve->sock.fd);
+		ve->sock.fd = -1;
+		verbs_ep_nic(ve)->cq_used -= verbs_qp_entries(ve->nqps);
+	}
+	verbs_timer_look(verbs_ep_nic(ve));
+}
+
+static void ep_free(struct verbs_ep *ve)
+{
+	gy_list_del(&ve->link);
+	verbs_small_close(ve);
+	gy_free(ve->notes);
+	gy_free(ve->revoked);
+	gy_free(ve);
+}
+
+void verbs_enter(struct verbs_ep *ve)
+{
+	ve->depth++;
+}
+
+void verbs_leave(struct verbs_ep *ve)
+{
+	if (--ve->depth == 0 && ve->closed)
+		ep_free(ve);
+}
+
+void verbs_unfit(struct verbs_ep *ve, const char *why)
+{
+	char copy[sizeof(ve->why)];
+
+	snprintf(copy, sizeof(copy), "%s", why);
+	verbs_enter(ve);
+	ep_stop(ve);
+	gy_ep_unfit(&ve->base, copy);
+	verbs_leave(ve);
+}
+
+/* Whether the peer has gone; what it says does not matter any more. */
+static bool ep_is_alone(struct verbs_ep *ve)
+{
+	ssize_t n;
+
+	do
+		n = recv(ve->sock.fd, &ve->in, sizeof(ve->in), MSG_DONTWAIT);
+	while (n > 0);
+	return n == 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+/* All that was said is in the peer's memory, in bounded time. */
+static void ep_drain(struct verbs_ep *ve)
+{
+	struct verbs_nic *nic = verbs_ep_nic(ve);
+	struct verbs_qp *q = &ve->qps[0];
+	const uint64_t end = verbs_now(nic) + EP_DRAIN_NS * (uint64_t)nic->base.ctx->cfg.time_scale;
+	bool asked = false;
+
+	while (q->acked != q->sent && !ve->doom && !ep_is_alone(ve) && verbs_now(nic) < end) {
+		if (!asked)
+			asked = !verbs_small_credit(ve, true);
+		if (verbs_cq_fill(nic) < 0)
+			break;
+		verbs_cq_take_small_sends(ve);
+		nic->base.ctx->sys->ops->yield(nic->base.ctx->sys);
+	}
+}
+
+void verbs_ep_close(struct gy_ep *ep, bool drain)
+{
+	struct verbs_ep *ve = to_verbs(ep);
+
+	if (drain && ve->state == VERBS_UP)
+		ep_drain(ve);
+	ep_stop(ve);
+	ve->closed = true;
+	if (!ve->depth)
+		ep_free(ve);
+}
+
+/* ---- upcalls that are due ---- */
+
+static int ep_down(struct verbs_ep *ve)
+{
+	const int waits = verbs_cq_fill(verbs_ep_nic(ve));
+
+	if (waits > 0) {		/* some of it may be its */
+		verbs_later(ve);
+		return 1;
+	}
+	ep_stop(ve);
+	gy_ep_down(&ve->base, ve->doom == -ECONNABORTED ? -EIO : ve->doom, ve->why);
+	return 1;
+}
+
+static int ep_written(struct verbs_ep *ve)
+{
+	uint32_t ticket;
+	int n = 0;
+
+	while (ve->nlate && !ve->closed) {
+		ticket = ve->late[0];
+		memmove(ve->late, ve->late + 1, --ve->nlate * sizeof(ve->late[0]));
+		gy_written(&ve->base, ticket);
+		n++;
+	}
+	return n;
+}
+
+static int ep_work(struct verbs_ep *ve)
+{
+	int n = ep_written(ve);
+	struct gy_list *l;
+
+	while (!ve->closed && (l = gy_list_pop(&ve->done))) {
+		gy_sent(&ve->base, gy_list_entry(l, struct gy_grain, link));
+		n++;
+	}
+	if (!ve->closed && ve->doom && ve->state != VERBS_DOWN)
+		return n + ep_down(ve);
+	if (!ve->closed && (verbs_small_room(ve) || verbs_bulk_room(ve))) {
+		ve->want_units = 0;
+		ve->bulk_full = false;
+		gy_ep_room(&ve->base);
+		n++;
+	}
+	return n;
+}
+
+int verbs_work(struct verbs_nic *nic)
+{
+	struct verbs_ep *ve;
+	struct gy_list now;
+	int n = 0;
+
+	/* What becomes due meanwhile is for the next time. */
+	gy_list_insert(&now, nic->work.prev, &nic->work);
+	gy_list_del(&nic->work);
+	while (!gy_list_empty(&now)) {
+		ve = gy_list_entry(gy_list_pop(&now), struct verbs_ep, work);
+		verbs_enter(ve);
+		n += ep_work(ve);
+		verbs_leave(ve);
+	}
+	return n;
+}
+
+/* ---- coming ---- */
+
+void verbs_come_up(struct verbs_ep *ve)
+{
+	const struct verbs_nic *nic = verbs_ep_nic(ve);
+	char mine[INET6_ADDRSTRLEN], theirs[INET6_ADDRSTRLEN];
+
+	ve->state = VERBS_UP;
+	ve->bulk = VERBS_BULK_READY;
+	gy_info("rank %d by verbs: %s port %u, %s to %s, MTU %u", ve->base.peer->rank,
+		nic->dev->device->name, nic->port,
+		verbs_gid_text(nic->blob.gids[ve->gid].raw, mine),
+		verbs_gid_text(ve->peer.gids[ve->peer_gid].raw, theirs),
+		128u << gy_min(nic->blob.mtu, ve->peer.mtu));
+	verbs_timer_look(verbs_ep_nic(ve));
+	gy_ep_up(&ve->base);
+}
+
+static void ep_sock_ready(struct gy_poll_fd *pfd, uint32_t events)
+{
+	struct verbs_ep *ve = gy_container_of(pfd, struct verbs_ep, sock);
+
+	if (events & EPOLLOUT)
+		verbs_note_flush(ve);
+	if (events & ~(uint32_t)EPOLLOUT)
+		verbs_note_recv(ve);
+}
+
+void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd)
+{
+	struct verbs_ep *ve = to_verbs(ep);
+	struct verbs_nic *nic = verbs_ep_nic(ve);
+	int err;
+
+	if (lane || ve->state > VERBS_DIALLING) {
+		close(fd);
+		return;
+	}
+	ve->sock.fd = fd;
+	err = gy_poll_add(&ep->nic->ctx->poll, &ve->sock, EPOLLIN);
+	if (err) {
+		close(fd);
+		ve->sock.fd = -1;
+		verbs_doom(ve, err, "its control connection cannot be watched");
+		return;
+	}
+	gy_net_tune(fd, ep->nic->ctx->cfg.host_timeout_ms, true);
+	ve->state = VERBS_MEETING;
+	err = verbs_cq_reserve(nic, verbs_qp_entries(ve->nqps));
+	if (err)
+		nic->cq_used += verbs_qp_entries(ve->nqps);	/* given back by ep_stop */
+	else
+		err = verbs_small_open(ve);
+	verbs_meet(ve, err);
+}
+
+int verbs_connect(struct gy_ep *ep)
+{
+	struct verbs_ep *ve = to_verbs(ep);
+	int err;
+
+	if (ve->state != VERBS_IDLE)
+		return 0;
+	err = gy_wire_dial(ep->nic->ctx->wire, ep, GY_WIRE_TCP, 0);
+	if (!err && ve->state == VERBS_IDLE)
+		ve->state = VERBS_DIALLING;
+	return err;
+}
+
+int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp)
+{
+	const unsigned nqps = (unsigned)nic->ctx->cfg.verbs_qps;
+	struct verbs_ep *ve = gy_alloc(sizeof(*ve) + (1 + nqps) * sizeof(ve->qps[0]));
+	unsigned i;
+
+	if (!ve)
+		return -ENOMEM;
+	ve->base = (struct gy_ep){ .ops = &gy_verbs_ops,
+				   .nic = nic,
+				   .peer = peer,
+				   .caps = GY_CAP_BULK | GY_CAP_WRITE,
+				   .write_max = VERBS_GRANTS };
+	ve->nqps = nqps;
+	ve->lower = nic->ctx->rank < peer->rank;
+	ve->sock = (struct gy_poll_fd){ .fd = -1, .ready = ep_sock_ready };
+	gy_list_init(&ve->work);
+	gy_list_init(&ve->again);
+	gy_list_init(&ve->done);
+	for (i = 0; i <= nqps; i++) {
+		ve->qps[i].ep = ve;
+		ve->qps[i].index = i;
+		gy_list_init(&ve->qps[i].out);
+		gy_list_init(&ve->qps[i].tail);
+	}
+	gy_list_add_tail(&to_verbs_nic(nic)->eps, &ve->link);
+	*epp = &ve->base;
+	return 0;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef GY_VERBS_H
+#define GY_VERBS_H
+/*
+ * verbs: reliable connected queue pairs (QPs) of InfiniBand, RoCE or soft-RoCE.  To each peer one
+ * control connection (TCP, lib/wire.h), one QP for small messages, and cfg.verbs_qps for grains.
+ *
+ *	nic.c	the device of a context, sleeping, asynchronous events
+ *	port.c	which device and port	mem.c	registered memory
+ *	ep.c	an endpoint's life	cq.c	completions: the one place that looks at them
+ *	note.c	what is said on the control connection
+ *	meet.c	finding a pair of addresses that works
+ *	qp.c	queue pairs		reset.c	revoke: new QPs for grains
+ *	small.c	messages		bulk.c	grains
+ *
+ * All receives are posted in advance: as many small messages as fit into the ring, as many grains
+ * as may be granted (gy_ep.write_max).  So "receiver not ready" never happens in good order.
+ * Locking: all of it runs on the driver.
+ */
+#include <infiniband/verbs.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "lib/context.h"
+#include "lib/list.h"
+#include "lib/transport.h"
+
+#define VERBS_UNIT 64			/* the ring is counted in these, bytes */
+#define VERBS_RING_UNITS 384
+#define VERBS_RING_BYTES (VERBS_RING_UNITS * VERBS_UNIT)
+#define VERBS_GRANTS 256		/* write_max */
+#define VERBS_REFILL 32			/* receives posted at a time */
+/* A ping, and each quarter of the ring that the peer has consumed. */
+#define VERBS_CREDITS 8
+#define VERBS_SMALL_RQ (VERBS_RING_UNITS + VERBS_CREDITS + VERBS_REFILL)
+#define VERBS_SMALL_SQ 256
+#define VERBS_BULK_RQ (VERBS_GRANTS + VERBS_REFILL)
+#define VERBS_BULK_SQ 64
+#define VERBS_BULK_BYTES (4u << 20)	/* under way on one QP */
+#define VERBS_SIGNAL 16			/* one completion for so many sends */
+#define VERBS_INLINE 256		/* asked for; the device may give less */
+#define VERBS_MAX_QPS 8
+#define VERBS_MAX_GIDS 16
+#define VERBS_MAX_TRIES 8		/* pairs of addresses */
+#define VERBS_HOPS 64
+
+#define VERBS_NS_PER_MS 1000000ull
+
+extern const struct gy_transport_ops gy_verbs_ops;
+
+/* ---- addresses ---- */
+
+struct verbs_gid {
+	uint8_t raw[16];
+	uint8_t type;			/* enum ibv_gid_type */
+	uint8_t zero[3];
+};
+
+/* A port as its peers need to know it. */
+struct verbs_blob {
+	uint8_t version;
+	uint8_t link_layer;
+	uint8_t mtu;			/* enum ibv_mtu */
+	uint8_t ngids;
+	uint16_t lid;
+	uint8_t zero[2];
+	struct verbs_gid gids[VERBS_MAX_GIDS];
+};
+
+_Static_assert(sizeof(struct verbs_blob) <= GY_BLOB_MAX, "fits");
+
+/* ---- control messages ---- */
+
+enum verbs_note_kind {
+	VERBS_HELLO,	/* blob */
+	VERBS_OFFER,	/* the lower rank: let us try this pair of GIDs; my QPs */
+	VERBS_ANSWER,	/* to OFFER: mine; or status: cannot */
+	VERBS_READY,	/* my QPs of this try, or epoch, take what comes */
+	VERBS_PINGED,	/* my ping of this try has been acknowledged by your device */
+	VERBS_FAILED,	/* this try has failed for me */
+	VERBS_UNFIT,	/* none is left: another transport, please */
+	VERBS_REVOKE,	/* addr, len, gen: what was exposed there before gen, do not write */
+	VERBS_RESET,	/* my QPs for grains are gone: how much had come, and new ones */
+};
+
+/* Little-endian on the wire, as in memory. */
+struct verbs_note {
+	uint8_t version;
+	uint8_t kind;			/* enum verbs_note_kind */
+	uint8_t gid, your_gid;		/* positions in the blobs */
+	uint32_t number;		/* of the try or epoch */
+	int32_t status;			/* 0 or -errno */
+	uint32_t nqps;			/* for grains */
+	uint64_t addr, len;		/* the small ring; what is revoked */
+	uint32_t rkey;
+	uint32_t gen;
+	struct {
+		uint32_t qpn, psn;
+		uint32_t got;		/* grains that came by the QP before it */
+	} qp[1 + VERBS_MAX_QPS];
+	struct verbs_blob blob;
+};
+
+/* ---- queue pairs ---- */
+
+struct verbs_ep;
+
+struct verbs_qp {
+	struct verbs_ep *ep;
+	struct ibv_qp *qp;		/* NULL: none */
+	unsigned index;			/* 0: small */
+	uint32_t key;			/* slot and generation, as in a wr_id */
+	uint32_t psn;			/* our first */
+	uint32_t peer_qpn;
+	/* Counts of requests: posted, known to have ended, up to the last that is signalled. */
+	uint32_t sent, acked, signalled;
+	unsigned at_device, due;	/* receives posted, and to be posted */
+	/* Grains. */
+	uint32_t out_count, got;	/* in this epoch: sent, received */
+	size_t bytes;			/* under way */
+	struct gy_list out;		/* grains, oldest first */
+	struct gy_list tail;		/* verbs_nic.tails: a completion is to be asked for */
+};
+
+struct verbs_slot {
+	struct verbs_qp *qp;		/* NULL: free */
+	uint16_t gen;
+};
+
+/* What the peer does not want written any more. */
+struct verbs_range {
+	uint64_t addr, len;
+	uint32_t gen;
+};
+
+enum verbs_state { VERBS_IDLE, VERBS_DIALLING, VERBS_MEETING, VERBS_UP, VERBS_DOWN };
+
+/* The QPs for grains. */
+enum verbs_bulk {
+	VERBS_BULK_READY,
+	VERBS_BULK_RESET,		/* ours are new; the peer has not said which its are */
+	VERBS_BULK_WAIT,		/* connected; the peer has not said that it is */
+};
+
+struct verbs_ep {
+	struct gy_ep base;
+	struct gy_list link;		/* verbs_nic.eps */
+	struct gy_list work;		/* verbs_nic.work: upcalls are due */
+	enum verbs_state state;
+	unsigned depth;			/* frames on the stack that need it after an upcall */
+	bool closed;			/* to be freed when the last of them returns */
+	int doom;			/* -errno: to go down when what has come is delivered */
+	char why[400];
+
+	/* Control connection. */
+	struct gy_poll_fd sock;
+	struct verbs_note in;
+	size_t in_got;
+	char *notes;			/* not yet written */
+	size_t notes_len;
+	bool want_out;
+
+	/* Finding addresses. */
+	struct verbs_blob peer;
+	bool greeted, lower;
+	struct {
+		uint8_t mine, theirs;
+	} tries[VERBS_MAX_TRIES];
+	unsigned ntries, try;
+	uint8_t gid, peer_gid;		/* of the try that runs */
+	bool pinging, pinged, peer_pinged, try_failed;
+	uint64_t ping_ns;		/* since when */
+
+	/* Small lane: ring that the peer writes, then a copy of what we write into its. */
+	struct ibv_mr *mr;
+	char *mem;
+	uint64_t ring_addr;		/* the peer's */
+	uint32_t ring_rkey;
+	unsigned inline_max;
+	uint32_t head, told;		/* units consumed; the peer knows of */
+	uint32_t tail, tail_acked;	/* units written; known to be consumed */
+	uint32_t want_units;		/* -EAGAIN was said to a message of so many */
+
+	/* Grains. */
+	enum verbs_bulk bulk;
+	uint32_t epoch;
+	unsigned nqps;
+	bool bulk_full;			/* -EAGAIN was said */
+	bool peer_ready;
+	struct gy_list again;		/* to be sent in the new epoch */
+	struct gy_list done;		/* gy_sent is due */
+	uint32_t gen;			/* of what is exposed now */
+	struct verbs_range *revoked;	/* by the peer */
+	unsigned nrevoked, revoked_size;
+	uint32_t revoked_gen;		/* newest */
+	uint32_t late[VERBS_GRANTS];	/* gy_written is due */
+	unsigned nlate;
+	struct verbs_qp qps[];		/* 1 + nqps */
+};
+
+/* ---- nic ---- */
+
+struct verbs_mem {
+	uintptr_t addr, end;
+	uintptr_t max_end;		/* of this and all before */
+	struct ibv_mr *mr;
+};
+
+struct verbs_nic {
+	struct gy_nic base;
+	struct ibv_context *dev;
+	struct ibv_pd *pd;
+	struct ibv_comp_channel *channel;
+	struct ibv_cq *cq;
+	unsigned cq_size, cq_used;	/* entries; what the QPs there are can need */
+	unsigned max_cqe;
+	struct gy_poll_fd events, async, timer;
+	unsigned nevents;		/* not acknowledged */
+	bool timing;
+	uint64_t port_down_ns;		/* since when; 0: it is up */
+	bool failed;			/* the device */
+
+	uint8_t port;
+	struct verbs_blob blob;
+	uint8_t gid_index[VERBS_MAX_GIDS];	/* of blob.gids in the device's table */
+
+	struct gy_list eps, work, tails;
+	struct verbs_slot *slots;
+	unsigned nslots;
+
+	/* Completions that have been taken and not handled: [wc_head, wc_tail) */
+	struct ibv_wc *wc;
+	unsigned wc_head, wc_tail, wc_size;
+	bool handling;
+
+	struct verbs_mem *mems;		/* by address */
+	unsigned nmems, mems_size, last_mem;
+	bool warned;			/* of memlock */
+};
+
+static inline struct verbs_ep *to_verbs(struct gy_ep *ep)
+{
+	return gy_container_of(ep, struct verbs_ep, base);
+}
+
+static inline struct verbs_nic *to_verbs_nic(struct gy_nic *nic)
+{
+	return gy_container_of(nic, struct verbs_nic, base);
+}
+
+static inline struct verbs_nic *verbs_ep_nic(const struct verbs_ep *ve)
+{
+	return to_verbs_nic(ve->base.nic);
+}
+
+/* ---- nic.c ---- */
+uint64_t verbs_now(const struct verbs_nic *nic);
+/* Ticks while endpoints meet or the port is down. */
+void verbs_timer(struct verbs_nic *nic, bool on);
+/* ... and there is nothing left for which it was needed. */
+void verbs_timer_look(struct verbs_nic *nic);
+
+/* ---- port.c ---- */
+/* Opens the best port's device; -EOPNOTSUPP: none. */
+int verbs_port_open(struct verbs_nic *nic);
+/* ---- meet.c: an address as text; buf: INET6_ADDRSTRLEN. */
+const char *verbs_gid_text(const uint8_t raw[16], char *buf);
+
+/* ---- cq.c ---- */
+int verbs_cq_reserve(struct verbs_nic *nic, unsigned entries);
+/* Handles what has come, up to a limit: upcalls made. */
+int verbs_cq_poll(struct verbs_nic *nic);
+/* Takes what the device has, without upcalls.  Whether there is anything to handle; -errno. */
+int verbs_cq_fill(struct verbs_nic *nic);
+/* Takes the completions of its QPs for grains out of those that wait. */
+void verbs_cq_take_bulk(struct verbs_ep *ve);
+/* Of its small QP's sends only. */
+void verbs_cq_take_small_sends(struct verbs_ep *ve);
+
+/* ---- ep.c ---- */
+int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
+int verbs_connect(struct gy_ep *ep);
+void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd);
+void verbs_ep_close(struct gy_ep *ep, bool drain);
+void verbs_enter(struct verbs_ep *ve);
+void verbs_leave(struct verbs_ep *ve);
+/* Goes down when what has come is delivered; may be called anywhere.  The first reason counts. */
+void verbs_doom(struct verbs_ep *ve, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Upcalls are due for it. */
+void verbs_later(struct verbs_ep *ve);
+/* Makes them: how many. */
+int verbs_work(struct verbs_nic *nic);
+void verbs_come_up(struct verbs_ep *ve);
+void verbs_unfit(struct verbs_ep *ve, const char *why);
+
+/* ---- note.c ---- */
+void verbs_note_send(struct verbs_ep *ve, struct verbs_note *note);
+/* Reads what there is, and acts on it. */
+void verbs_note_recv(struct verbs_ep *ve);
+void verbs_note_flush(struct verbs_ep *ve);
+
+/* ---- meet.c ---- */
+/* err: why this side has already failed, or 0. */
+void verbs_meet(struct verbs_ep *ve, int err);
+void verbs_meet_note(struct verbs_ep *ve, const struct verbs_note *note);
+/* The ping has ended: by an acknowledgement, or by an error. */
+void verbs_meet_pinged(struct verbs_ep *ve, bool ok, const char *why);
+/* Ends a try that has taken too long. */
+void verbs_meet_tick(struct verbs_ep *ve, uint64_t now_ns);
+
+/* ---- qp.c ---- */
+int verbs_qp_create(struct verbs_qp *q);
+/* After this the device does nothing for it. */
+void verbs_qp_destroy(struct verbs_qp *q);
+void verbs_qp_error(struct verbs_qp *q);
+/* Takes and sends from now on; our and the peer's addresses are ve->gid and ve->peer_gid. */
+int verbs_qp_connect(struct verbs_qp *q, uint32_t qpn, uint32_t psn);
+int verbs_qp_refill(struct verbs_qp *q);
+/* Completion entries that an endpoint's QPs need. */
+unsigned verbs_qp_entries(unsigned nqps);
+struct verbs_qp *verbs_qp_find(const struct verbs_nic *nic, uint32_t key);
+
+/* wr_id: a receive's is its QP's key; a send's has its number, from 1 on, above it. */
+#define VERBS_IS_RECV 0x80000000u
+
+static inline uint64_t verbs_recv_id(const struct verbs_qp *q)
+{
+	return q->key | VERBS_IS_RECV;
+}
+
+/* Of the next request: numbers it.  signal: asks for a completion. */
+static inline uint64_t verbs_send_id(struct verbs_qp *q, bool signal)
+{
+	q->sent++;
+	if (signal)
+		q->signalled = q->sent;
+	return (uint64_t)q->sent << 32 | q->key;
+}
+
+/* ---- small.c ---- */
+int verbs_small_open(struct verbs_ep *ve);
+void verbs_small_close(struct verbs_ep *ve);
+void verbs_small_init(struct verbs_ep *ve);	/* for new QPs */
+int verbs_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
+/* An empty message: tells the peer how much we have consumed.  Signalled when asked for. */
+int verbs_small_credit(struct verbs_ep *ve, bool signal);
+int verbs_small_came(struct verbs_ep *ve, uint32_t imm);
+bool verbs_small_room(const struct verbs_ep *ve);
+
+/* ---- bulk.c ---- */
+int verbs_bulk(struct gy_ep *ep, struct gy_grain *g);
+int verbs_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
+/* Requests up to number have ended: their grains go to the done list. */
+void verbs_bulk_acked(struct verbs_qp *q, uint32_t number);
+bool verbs_bulk_room(const struct verbs_ep *ve);
+/* Sends what waits for a new epoch. */
+void verbs_bulk_again(struct verbs_ep *ve);
+/* Asks for a completion of what was sent without one. */
+void verbs_bulk_tails(struct verbs_nic *nic);
+
+/* ---- reset.c ---- */
+void verbs_revoke(struct gy_ep *ep, const void *ptr, size_t len);
+void verbs_reset_note(struct verbs_ep *ve, const struct verbs_note *note);
+/* Whether the peer has revoked where this grain would go. */
+bool verbs_is_revoked(const struct verbs_ep *ve, const struct gy_grain *g);
+
+/* ---- mem.c ---- */
+int verbs_mem_open(struct verbs_nic *nic);
+void verbs_mem_close(struct verbs_nic *nic);
+int verbs_mem_register(struct gy_nic *nic, void *ptr, size_t len);
+void verbs_mem_unregister(struct gy_nic *nic, void *ptr, size_t len);
+/* The registration that holds all of it, or NULL. */
+struct ibv_mr *verbs_mem_find(struct verbs_nic *nic, const void *ptr, size_t len);
+#endif
