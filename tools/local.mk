@@ -17,8 +17,12 @@ info_json = %D%/gyre-info-json.c
 else
 info_json = %D%/gyre-info-nojson.c
 endif
+if HAVE_VERBS
+info_verbs = %D%/gyre-info-verbs.c
+else
+info_verbs = %D%/gyre-info-noverbs.c
+endif
 bin_PROGRAMS += %D%/gyre-info
-EXTRA_DIST += %D%/gyre-info-verbs.c
 %C%_gyre_info_SOURCES = \
 	%D%/gyre-info.c \
 	%D%/gyre-info.h \
@@ -29,10 +33,9 @@ EXTRA_DIST += %D%/gyre-info-verbs.c
 	%D%/gyre-info-file.c \
 	%D%/gyre-info-host.c \
 	%D%/gyre-info-net.c \
-	%D%/gyre-info-noverbs.c \
 	%D%/gyre-info-rdma.c \
 	%D%/gyre-info-settings.c \
 	%D%/gyre-info-topo.c \
-	$(info_json)
-%C%_gyre_info_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS) $(JANSSON_CFLAGS)
-%C%_gyre_info_LDADD = libgy.la $(HWLOC_LIBS) $(JANSSON_LIBS)
+	$(info_json) $(info_verbs)
+%C%_gyre_info_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS) $(JANSSON_CFLAGS) $(VERBS_CFLAGS)
+%C%_gyre_info_LDADD = libgy.la $(HWLOC_LIBS) $(JANSSON_LIBS) $(VERBS_LIBS)
