@@ -57,6 +57,12 @@ bin_PROGRAMS += %D%/gyre-bench
 %C%_gyre_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 %C%_gyre_bench_LDADD = libgyre.la $(JANSSON_LIBS) -lm
 
+# For instructions.sh.
+noinst_PROGRAMS += %D%/instructions
+%C%_instructions_SOURCES = %D%/instructions.c
+%C%_instructions_LDADD = libgyre.la
+EXTRA_DIST += %D%/instructions.sh
+
 # Links nothing of gyre.
 noinst_PROGRAMS += %D%/gyre-limits
 %C%_gyre_limits_SOURCES = \
