@@ -14,11 +14,12 @@ name=$(basename "$0" .sh)
 
 # in_guests GUESTS PROCESSORS SECONDS [OPTION...]: options are those of the script vm.
 in_guests() {
-	local logs=${GY_TEST_LOGS:-$build/logs}/vm-$name rc
+	local logs rc
 	if [ -n "${VM_RANK-}" ]; then
 		set_up_guest
 		return
 	fi
+	logs=${GY_TEST_LOGS:-$build/logs}/$(basename "$build")-$name
 	rm -rf "$logs"
 	mkdir -p "$logs" || exit 1
 	"$(dirname "$0")/vm" -n "$1" -c "$2" -t "$3" -o "$logs" -e top_builddir -e GY_TEST_SEED \
