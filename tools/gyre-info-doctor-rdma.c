@@ -156,18 +156,34 @@ static void rdma_ports(const struct gi_rdma *rdma, struct gi_findings *found)
 	}
 }
 
+/* That verbs does not open, in the library's words, where nothing found before explains it. */
+static void rdma_unexplained(const struct gi_info *info, struct gi_findings *found)
+{
+	const struct gi_settings *set = &info->settings;
+	size_t i;
+
+	for (i = 0; i < found->n; i++)
+		if (found->list[i].problem && (!strcmp(found->list[i].area, "rdma") ||
+					       !strcmp(found->list[i].area, "memlock")))
+			return;
+	for (i = 0; i < set->ntransports; i++) {
+		const struct gi_transport *t = &set->transports[i];
+
+		if (strcmp(t->name, "verbs") != 0 || !t->err)
+			continue;
+		gi_problem(found, "rdma", "the transport verbs does not open: %s",
+			   t->why[0] ? t->why : gyre_strerror(t->err));
+		if (set->cfg.verbs_device[0])
+			gi_fix(found, "unset GYRE_VERBS_DEVICE");
+	}
+}
+
 void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found)
 {
 	const struct gi_rdma *rdma = &info->rdma;
-	const struct gi_transport *verbs = NULL;
-	const size_t before = found->nproblems;
-	size_t i;
 
 	if (!rdma->n)
 		return;
-	for (i = 0; i < info->settings.ntransports; i++)
-		if (strcmp(info->settings.transports[i].name, "verbs") == 0)
-			verbs = &info->settings.transports[i];
 	if (!rdma->library) {
 		gi_problem(found, "rdma", "%s is there, but this gyre was built without verbs",
 			   rdma->devices[0].name);
@@ -176,8 +192,6 @@ void gi_doctor_rdma(const struct gi_info *info, struct gi_findings *found)
 	}
 	rdma_files(info, found);
 	rdma_ports(rdma, found);
-	/* What none of these explains, in the library's words. */
-	if (verbs && verbs->err && gi_root_is_here() && found->nproblems == before)
-		gi_problem(found, "rdma", "the transport verbs does not open: %s",
-			   verbs->why[0] ? verbs->why : gyre_strerror(verbs->err));
+	if (gi_root_is_here())
+		rdma_unexplained(info, found);
 }

@@ -179,7 +179,8 @@ static void doctor_memlock(const struct gi_info *info, int ranks, struct gi_find
 	gi_size_text(host->memlock.hard, has, sizeof(has));
 	gi_size_text(need, needs, sizeof(needs));
 	gi_problem(found, "memlock",
-		   "%s may be locked, but RDMA takes %s for each of %d ranks", has, needs, ranks);
+		   "%s may be locked, but each rank takes %s for RDMA, with %d on this machine",
+		   has, needs, ranks);
 	doctor_fix_limit(host, found, "memlock", "MEMLOCK", "unlimited");
 }
 
@@ -320,9 +321,9 @@ void gi_doctor(const struct gi_info *info, struct gi_findings *found)
 
 	gi_doctor_settings(info, found);
 	doctor_transports(info, found);
+	doctor_memlock(info, ranks, found);
 	gi_doctor_rdma(info, found);
 	doctor_network(info, found);
-	doctor_memlock(info, ranks, found);
 	doctor_files(info, ranks, found);
 	doctor_shm(info, ranks, found);
 	doctor_memory(info, ranks, found);

@@ -228,7 +228,7 @@ tree 4
 roce
 limits 65536 8388608 1048576 1048576
 doctor 1 memlock
-says memlock out "problem: memlock: 8 MiB may be locked, but RDMA takes 20 MiB for each of 4 ranks; fix:"
+says memlock out "problem: memlock: 8 MiB may be locked, but each rank takes 20 MiB for RDMA, with 4 on this machine; fix:"
 says memlock out "'* - memlock unlimited\\nroot - memlock unlimited\\n' | sudo tee /etc/security/limits.d/gyre-memlock.conf"
 doctor 0 "memlock, small pool" GYRE_POOL_BYTES=4m
 doctor 1 "memlock, many ranks" GYRE_POOL_BYTES=4m -n 200
