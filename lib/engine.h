@@ -46,7 +46,7 @@ struct gy_thread;
 #define GY_MAX_RUNS 256		/* operations outstanding in a context */
 #define GY_MAX_ENDS 128		/* inputs of a move */
 #define GY_BOUNCE_BYTES (256 * 1024)
-#define GY_LINE_ENDS 96		/* ends and twice the moves of what can go by a straight line */
+#define GY_LINE_ENDS 96		/* ends and moves of what can go by a straight line */
 #define GY_FOLD_BYTES (16 * 1024)
 
 enum gy_msg_kind {
@@ -141,8 +141,7 @@ struct gy_stream {
 	struct gy_parked *eager;
 	struct gy_slot
 		*slot[GY_STREAM_SLOTS]; /* in by grant, and out of slots: of grain g at g % 8 */
-	struct gy_lent lent[GY_STREAM_LENDS];	/* in, FIFO */
-	uint32_t lent_head, lent_tail;
+	uint32_t lent_head, lent_tail;		/* LENDs in flight */
 
 	/*
 	 * out: [0, sent) have been handed over, [0, freed) let go; by grant, grains beyond in mask
@@ -152,9 +151,12 @@ struct gy_stream {
 	bool via_slot;			/* memory cannot be lent, or sent: copy it to slots */
 	/* GY_CAP_WRITE, in and out: names the stream in writes; 0: none yet */
 	uint32_t ticket;
+
+	/* From here on not cleared when a stream is made: each is written before it is read. */
+	struct gy_lent lent[GY_STREAM_LENDS];	/* in, FIFO: [lent_head, lent_tail) */
+	uint64_t lent_end[GY_STREAM_LENDS];	/* out by lend: where each in flight ends, FIFO */
 	/* out: where grain g goes: at g % 8, or with direct, all at 0; in with direct: at 0 */
 	struct gy_remote to[GY_STREAM_SLOTS];
-	uint64_t lent_end[GY_STREAM_LENDS];	/* by lend: where each LEND in flight ends, FIFO */
 };
 
 /* A move of a run while it is open. */

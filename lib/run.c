@@ -579,23 +579,26 @@ void gy_run_start(struct gy_engine *e, struct gy_run *run)
 	gy_run_pump(e, run);
 }
 
-void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
+static __attribute__((noinline)) void run_close_moves(struct gy_engine *e, struct gy_run *run)
 {
 	uint32_t m;
 
-	gy_assert(gy_driver_held(e));
-	if (!run->straight) {
-		for (m = run->base; m < run->next; m++) {
-			struct gy_op *op = &run->ops[m % run->window];
+	for (m = run->base; m < run->next; m++) {
+		struct gy_op *op = &run->ops[m % run->window];
 
-			while (!gy_list_empty(&op->streams))
-				gy_stream_close(e,
-						gy_list_entry(op->streams.next, struct gy_stream,
-							      op_link),
-						true);
-			op->open = false;
-		}
+		while (!gy_list_empty(&op->streams))
+			gy_stream_close(
+				e, gy_list_entry(op->streams.next, struct gy_stream, op_link),
+				true);
+		op->open = false;
 	}
+}
+
+void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
+{
+	gy_assert(gy_driver_held(e));
+	if (gy_unlikely(!run->straight && run->base < run->next))
+		run_close_moves(e, run);
 	gy_list_del(&run->link);
 	gy_list_del(&run->comm_link);
 	gy_engine_count(e, -1);

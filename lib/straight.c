@@ -26,7 +26,6 @@ enum line_what {
 	LINE_SEND,	/* memory to a peer */
 	LINE_WAIT,	/* a peer's message */
 	LINE_REDUCE,	/* inputs into memory */
-	LINE_MOVED,	/* the end of a move: what was waited for is used up */
 };
 
 /* Where memory begins: by enum gy_space; the bounce buffer; what the WAIT of a move's input got. */
@@ -37,6 +36,7 @@ struct line_step {
 	uint8_t base;		/* SEND, WAIT, REDUCE: of memory: enum line_base */
 	uint8_t nin;		/* REDUCE: inputs */
 	uint8_t sends;		/* the first of a move: its SENDs */
+	bool last;		/* of its move: what was waited for is used up */
 	bool final;		/* REDUCE: divides */
 	bool alone;		/* WAIT: the only one of its move: the bounce buffer can take it */
 	uint16_t inputs;	/* REDUCE: first of line.inputs[] */
@@ -56,7 +56,7 @@ struct line_place {
 struct gy_line {
 	uint32_t nsteps, ninputs;
 	struct line_step steps[GY_LINE_ENDS];
-	struct line_place inputs[GY_LINE_ENDS];
+	struct line_place inputs[GY_LINE_ENDS + 1];	/* read by twos */
 };
 
 /* ---- compiling ---- */
@@ -154,11 +154,10 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 		err = line_name_stream(e, run, step, &end[i]);
 		sends++;
 	}
-	if (waits)
-		line_add(line, LINE_MOVED, m, result, len, run->es);
 	if (line->nsteps > first) {
 		line->steps[first].sends = (uint8_t)sends;
 		line->steps[first].alone = waits == 1;
+		line->steps[line->nsteps - 1].last = true;
 	}
 	return err;
 }
@@ -169,8 +168,8 @@ int gy_straight_prepare(struct gy_engine *e, struct gy_run *run)
 	uint32_t m;
 	int err;
 
-	/* At most one step for each end, and two more for each move. */
-	if (plan->nends + 2 * plan->nmoves > GY_LINE_ENDS || plan->max_inputs > GY_MAX_INPUTS)
+	/* At most one step for each end, and one more for each move. */
+	if (plan->nends + plan->nmoves > GY_LINE_ENDS || plan->max_inputs > GY_MAX_INPUTS)
 		return -EOPNOTSUPP;
 	if (!run->line)
 		run->line = gy_alloc(sizeof(*run->line));
@@ -283,7 +282,9 @@ static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
 	void *dst = base[step->base] + step->off;
 	unsigned i;
 
-	for (i = 0; i < step->nin; i++)
+	ptr[0] = base[in[0].base] + in[0].off;
+	ptr[1] = base[in[1].base] + in[1].off;	/* of the next step, if there is one input */
+	for (i = 2; i < step->nin; i++)
 		ptr[i] = base[in[i].base] + in[i].off;
 	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default()))
 		run->reduce(dst, ptr, step->nin, step->n);
@@ -334,23 +335,19 @@ static uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
 	for (; step < end; step++) {
 		if (step->sends && gy_unlikely(!straight_can_send(step)))
 			return step->move;
-		switch (step->what) {
-		case LINE_WAIT:
+		if (step->what == LINE_SEND) {
+			straight_send(e, run, step, base[step->base] + step->off);
+		} else if (step->what == LINE_WAIT) {
 			base[step->base] = straight_await(e, run, step, &one);
 			if (gy_unlikely(!base[step->base]))
 				return step->move;
 			if (gy_unlikely(one != NULL))
 				parked[n++] = one;
-			break;
-		case LINE_REDUCE:
+		} else {
 			straight_reduce(e, run, step, base);
-			break;
-		case LINE_SEND:
-			straight_send(e, run, step, base[step->base] + step->off);
-			break;
-		case LINE_MOVED:
-			if (gy_unlikely(n))
-				straight_unpark(e, parked, n);
+		}
+		if (gy_unlikely(n) && step->last) {
+			straight_unpark(e, parked, n);
 			n = 0;
 		}
 	}
