@@ -54,6 +54,10 @@ unit_tests += \
 TESTS += %D%/multi/train.sh
 endif
 
+if HAVE_VERBS
+unit_tests += %D%/unit/test_verbs
+endif
+
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
@@ -135,6 +139,14 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_tcp.c
+# A device of its own, in place of the shared library's.
+%C%_unit_test_verbs_SOURCES = \
+	%D%/unit/net_fake.c \
+	%D%/unit/net_fake.h \
+	%D%/unit/test_verbs.c \
+	%D%/unit/verbs_fake.c \
+	%D%/unit/verbs_fake.h
+%C%_unit_test_verbs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
 # Between the simulated transport and the engine.
 %C%_unit_test_wire_fuzz_SOURCES = \
 	%D%/unit/test_wire_fuzz.c \

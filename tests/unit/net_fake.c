@@ -36,7 +36,22 @@ static uint64_t fake_now_ns(struct gy_sys *sys)
 				  : fake_added_ns + gy_sys_posix.ops->now_ns(&gy_sys_posix);
 }
 
-static const struct gy_sys_ops fake_sys_ops = { .now_ns = fake_now_ns };
+static uint64_t fake_sys_random(struct gy_sys *sys)
+{
+	static uint64_t seed;
+
+	return fake_random(&seed);
+}
+
+static void fake_yield(struct gy_sys *sys)
+{
+}
+
+static const struct gy_sys_ops fake_sys_ops = {
+	.now_ns = fake_now_ns,
+	.random = fake_sys_random,
+	.yield = fake_yield,
+};
 static struct gy_sys fake_sys = { .ops = &fake_sys_ops };
 
 void fake_clock_add_ms(uint64_t ms)

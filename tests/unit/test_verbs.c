@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_verbs.c - verbs over a device that does what none does on demand: every completion status,
+ * requests that cannot be posted, addresses that do not join, lanes out of order.
+ */
+#include "tests/unit/verbs_fake.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/log.h"
+#include "tests/unit/net_fake.h"
+#include "transports/verbs/verbs.h"
+
+#define TIMEOUT_MS 10000
+#define SLOTS 16
+#define SLOT 4096
+
+static struct fake f[2];
+static char *memory[2];			/* registered, SLOTS of SLOT bytes each for in and out */
+static unsigned written[2], unfit[2];
+static struct gy_grain grains[2][SLOTS];
+static bool busy[2][SLOTS];
+
+static struct fake_peer *peer_of(int rank)
+{
+	return &f[rank].peer[!rank];
+}
+
+static struct verbs_ep *ep_of(int rank)
+{
+	return to_verbs(peer_of(rank)->base.ep);
+}
+
+static int rank_of(struct gy_ep *ep)
+{
+	return ep->nic->ctx->rank;
+}
+
+void gy_written(struct gy_ep *ep, uint32_t ticket)
+{
+	written[rank_of(ep)]++;
+}
+
+void gy_ep_unfit(struct gy_ep *ep, const char *why)
+{
+	struct fake_peer *p = to_fake(ep);
+
+	unfit[rank_of(ep)]++;
+	snprintf(p->why, sizeof(p->why), "%s", why);
+	fake_close_ep(p);
+}
+
+static void on_sent(struct fake_peer *p, struct gy_grain *g)
+{
+	const int rank = p->f->ctx.rank;
+
+	assert_true(busy[rank][g - grains[rank]]);
+	busy[rank][g - grains[rank]] = false;
+}
+
+/* ---- two ranks ---- */
+
+static void open_ranks(void)
+{
+	int i;
+
+	memset(written, 0, sizeof(written));
+	memset(unfit, 0, sizeof(unfit));
+	memset(busy, 0, sizeof(busy));
+	fake_open(f, 2, &gy_verbs_ops, TIMEOUT_MS, true);
+	for (i = 0; i < 2; i++) {
+		peer_of(i)->grain_sent = on_sent;
+		memory[i] = calloc(2 * SLOTS, SLOT);
+		assert_non_null(memory[i]);
+		assert_int_equal(gy_verbs_ops.mem_register(f[i].nic, memory[i], 2 * SLOTS * SLOT),
+				 0);
+	}
+}
+
+static void start_connecting(void)
+{
+	assert_non_null(fake_ep(&f[0], 1));
+	assert_int_equal(gy_verbs_ops.connect(peer_of(0)->base.ep), 0);
+}
+
+static void connect_ranks(void)
+{
+	open_ranks();
+	start_connecting();
+	fake_until(f, 2, peer_of(0)->up && peer_of(1)->up);
+}
+
+/* Nothing is left, whatever has happened. */
+static void close_ranks(void)
+{
+	int i;
+
+	vf.hold = vf.fail_poll = false;
+	vf.fail = IBV_WC_SUCCESS;
+	for (i = 0; i < 2; i++) {
+		if (peer_of(i)->base.ep)
+			fake_close_ep(peer_of(i));
+		gy_verbs_ops.mem_unregister(f[i].nic, memory[i], 2 * SLOTS * SLOT);
+		free(memory[i]);
+	}
+	fake_close(f, 2);
+	assert_int_equal(gy_alloc_live(), 0);
+	verbs_fake_reset();
+}
+
+static void pump(unsigned n)
+{
+	while (n--)
+		fake_pump_all(f, 2);
+}
+
+static int say(int rank, uint32_t len)
+{
+	static const char body[GY_BODY_MAX];
+	const struct gy_hdr hdr = { .len = len };
+
+	return gy_verbs_ops.msg(peer_of(rank)->base.ep, &hdr, body);
+}
+
+/* A grain from rank to the other: into its slot of the same number. */
+static int write_slot(int rank, unsigned slot)
+{
+	struct gy_grain *g = &grains[rank][slot];
+	int err;
+
+	assert_false(busy[rank][slot]);
+	*g = (struct gy_grain){ .src = memory[rank] + slot * SLOT, .hdr.len = SLOT };
+	assert_int_equal(gy_verbs_ops.expose(peer_of(!rank)->base.ep,
+					     memory[!rank] + (SLOTS + slot) * SLOT, SLOT, &g->to),
+			 0);
+	busy[rank][slot] = true;
+	err = gy_verbs_ops.bulk(peer_of(rank)->base.ep, g);
+	if (err)
+		busy[rank][slot] = false;
+	return err;
+}
+
+static bool all_sent(int rank)
+{
+	unsigned i;
+
+	for (i = 0; i < SLOTS; i++)
+		if (busy[rank][i])
+			return false;
+	return true;
+}
+
+/* ---- in good order ---- */
+
+static void test_no_device(void **state)
+{
+	struct gyre_context ctx = { .nranks = 2 };
+	struct gy_nic *nic;
+
+	gy_config_init(&ctx.cfg);
+	vf.none = true;
+	assert_int_equal(gy_verbs_ops.open(&ctx, &nic), -EOPNOTSUPP);
+	assert_int_equal(gy_alloc_live(), 0);
+	verbs_fake_reset();
+}
+
+static void test_budget(void **state)
+{
+	unsigned i, sends;
+
+	connect_ranks();
+	pump(4);
+	sends = vf.sends;
+	vf.send_completions = vf.recv_completions = 0;
+	for (i = 0; i < 160; i++) {
+		fake_until(f, 2, !busy[0][i % SLOTS]);
+		assert_int_equal(write_slot(0, i % SLOTS), 0);
+	}
+	fake_until(f, 2, written[1] == 160);
+	assert_int_equal(vf.sends - vf.empty_writes, sends + 160);
+	assert_true(vf.recv_completions == 160);
+	/* A device that is done at once leaves a queue idle each time, so that is asked for. */
+	assert_true(vf.empty_writes <= 160 / 2);
+	close_ranks();
+}
+
+/* Under load one completion comes for 16 requests, and what is left gets one, too. */
+static void test_signals(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned i;
+
+	connect_ranks();
+	pump(4);
+	vf.hold = true;
+	vf.send_completions = vf.empty_writes = 0;
+	for (i = 0; i < SLOTS; i++)
+		assert_int_equal(write_slot(0, i), 0);
+	assert_false(all_sent(0));
+	vf.hold = false;
+	verbs_fake_move(1000, &seed);
+	fake_until(f, 2, all_sent(0) && written[1] == SLOTS);
+	assert_true(vf.send_completions <= 4 && vf.empty_writes <= 2);
+	close_ranks();
+}
+
+/* Queue pairs that overtake each other, small and large messages, room that runs out. */
+static void test_out_of_order(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned i, r, total[2] = { 0, 0 }, said[2] = { 0, 0 };
+	const unsigned n = fake_times(20000, 400000);
+	int err;
+
+	vf.inline_max = 100;
+	connect_ranks();
+	vf.hold = true;
+	for (i = 0; i < n; i++) {
+		r = fake_random(&seed) % 2;
+		switch (fake_random(&seed) % 4) {
+		case 0:
+			err = say((int)r, (uint32_t)(fake_random(&seed) % (i % 64 ? 200 : 8193)));
+			assert_true(!err || err == -EAGAIN);
+			said[r] += !err;
+			break;
+		case 1:
+			if (busy[r][i % SLOTS])
+				break;
+			err = write_slot((int)r, i % SLOTS);
+			assert_true(!err || err == -EAGAIN);
+			total[r] += !err;
+			break;
+		case 2:
+			verbs_fake_move(fake_random(&seed) % 8, &seed);
+			break;
+		default:
+			fake_pump(&f[r]);
+		}
+	}
+	vf.hold = false;
+	verbs_fake_move(100000, &seed);
+	fake_until(f, 2,
+		   written[0] == total[1] && written[1] == total[0] && all_sent(0) && all_sent(1) &&
+			   peer_of(0)->delivered == said[1] && peer_of(1)->delivered == said[0]);
+	assert_true(total[0] > n / 100 && said[0] > n / 100 && vf.inlined > 10);
+	close_ranks();
+}
+
+/* The sleeper is woken; a completion that came before is not slept over. */
+static void test_arm(void **state)
+{
+	connect_ranks();
+	pump(4);
+	assert_int_equal(gy_verbs_ops.arm(f[1].nic), 0);
+	assert_int_equal(say(0, 8), 0);
+	gy_poll_sleep(&f[1].ctx.poll, TIMEOUT_MS);
+	pump(1);
+	assert_int_equal(peer_of(1)->delivered, 1);
+	assert_int_equal(say(0, 8), 0);
+	assert_int_equal(gy_verbs_ops.arm(f[1].nic), 1);
+	close_ranks();
+}
+
+/* ---- addresses ---- */
+
+static void test_next_address(void **state)
+{
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		vf.deaf[1][1] = true;	/* the one that is tried first */
+		vf.lost = i;		/* without a word of the device */
+		open_ranks();
+		start_connecting();
+		while (i && !peer_of(0)->up) {
+			fake_clock_add_ms(200);
+			pump(1);
+		}
+		fake_until(f, 2, peer_of(0)->up && peer_of(1)->up);
+		assert_int_equal(ep_of(0)->try, 1);
+		assert_int_equal(ep_of(1)->gid, ep_of(0)->peer_gid);
+		close_ranks();
+	}
+}
+
+static void test_unfit(void **state)
+{
+	memset(vf.deaf, 1, sizeof(vf.deaf));
+	open_ranks();
+	start_connecting();
+	fake_until(f, 2, unfit[0] && unfit[1]);
+	assert_true(!peer_of(0)->up && !peer_of(1)->up && !peer_of(0)->down);
+	assert_non_null(strstr(peer_of(0)->why, "status"));
+	close_ranks();
+}
+
+/* Queue pairs that cannot be made or connected, on either side. */
+static void test_meeting_fails(void **state)
+{
+	int n;
+
+	for (n = 1; n <= 24; n++) {
+		open_ranks();
+		vf.inline_max = 1000;
+		*(n % 2 ? &vf.fail_qp : &vf.fail_modify) = (n + 1) / 2;
+		start_connecting();
+		fake_until(f, 2,
+			   (peer_of(0)->up && peer_of(1)->up) || (unfit[0] && unfit[1]));
+		close_ranks();
+	}
+	open_ranks();
+	vf.fail_reg = 1;		/* the ring */
+	start_connecting();
+	fake_until(f, 2, unfit[0] && unfit[1]);
+	close_ranks();
+}
+
+/* ---- what fails in flight ---- */
+
+static void check_both_down(const char *what)
+{
+	fake_until(f, 2, peer_of(0)->down && peer_of(1)->down);
+	assert_true(peer_of(0)->down == 1 && peer_of(1)->down == 1);
+	assert_true(peer_of(0)->err < 0 && peer_of(1)->err < 0);
+	if (what && !strstr(peer_of(0)->why, what) && !strstr(peer_of(1)->why, what))
+		fail_msg("\"%s\" is in neither \"%s\" nor \"%s\"", what, peer_of(0)->why,
+			 peer_of(1)->why);
+	assert_int_equal(vf.qps, 0);	/* so nobody writes here any more */
+	assert_int_equal(say(0, 8), -ENOTCONN);
+	assert_int_equal(gy_verbs_ops.bulk(peer_of(0)->base.ep, &grains[0][0]), -ENOTCONN);
+}
+
+static void check_status(enum ibv_wc_status status, bool bulk, bool recv)
+{
+	char text[32];
+
+	connect_ranks();
+	pump(4);
+	vf.fail = status;
+	vf.fail_bulk = bulk;
+	vf.fail_recv = recv;
+	assert_int_equal(bulk ? write_slot(0, 0) : say(0, 8), 0);
+	snprintf(text, sizeof(text), "status %d", recv ? IBV_WC_REM_OP_ERR : (int)status);
+	/* Whoever is first says why; the other may only see the connection end. */
+	check_both_down(recv ? NULL : text);
+	if (bulk) {
+		gy_verbs_ops.revoke(peer_of(0)->base.ep, memory[0], SLOT);
+		assert_true(all_sent(0));
+	}
+	close_ranks();
+}
+
+static void test_every_status(void **state)
+{
+	int s, k;
+
+	for (s = IBV_WC_LOC_LEN_ERR; s <= IBV_WC_TM_RNDV_INCOMPLETE; s++)
+		for (k = 0; k < 4; k++)
+			check_status((enum ibv_wc_status)s, k & 1, k & 2);
+}
+
+static void test_post_fails(void **state)
+{
+	int k;
+
+	for (k = 0; k < 2; k++) {
+		connect_ranks();
+		pump(4);
+		vf.fail_post_send = 1;
+		assert_int_equal(k ? write_slot(0, 0) : say(0, 8), -ENOTCONN);
+		check_both_down("cannot be posted");
+		close_ranks();
+	}
+	/* In the middle of a chain. */
+	connect_ranks();
+	pump(4);
+	vf.fail_post_recv = 7;
+	for (k = 0; k < VERBS_REFILL; k++)
+		assert_int_equal(say(0, 8), 0);
+	check_both_down("a receive cannot be posted");
+	close_ranks();
+}
+
+static void test_device_events(void **state)
+{
+	connect_ranks();
+	verbs_fake_event(IBV_EVENT_DEVICE_FATAL);
+	check_both_down("fake0");
+	close_ranks();
+
+	connect_ranks();
+	vf.fail_poll = true;
+	check_both_down("completion queue");
+	close_ranks();
+
+	connect_ranks();
+	verbs_fake_event(IBV_EVENT_PORT_ERR);
+	pump(2);
+	fake_clock_add_ms(TIMEOUT_MS / 4);
+	verbs_fake_event(IBV_EVENT_PORT_ACTIVE);
+	pump(2);
+	fake_clock_add_ms(TIMEOUT_MS);
+	pump(2);
+	assert_int_equal(peer_of(0)->down, 0);
+	verbs_fake_event(IBV_EVENT_PORT_ERR);
+	pump(2);
+	fake_clock_add_ms(TIMEOUT_MS / 2 + 1);
+	check_both_down("link is down");
+	close_ranks();
+}
+
+static void test_qp_events(void **state)
+{
+	int k;
+
+	for (k = 0; k < 2; k++) {
+		connect_ranks();
+		pump(4);
+		verbs_fake_break_qp(0, k);
+		check_both_down(NULL);
+		close_ranks();
+	}
+}
+
+/* ---- memory ---- */
+
+static char warned[600];
+static unsigned nwarned;
+
+static void test_memlock(void **state)
+{
+	struct gy_remote remote;
+	char *mem = calloc(1, SLOT);
+	int i;
+
+	assert_non_null(mem);
+	connect_ranks();
+	nwarned = 0;
+	for (i = 0; i < 2; i++) {
+		vf.fail_reg = 1;
+		assert_int_equal(gy_verbs_ops.mem_register(f[0].nic, mem, SLOT), -ENOMEM);
+		gy_verbs_ops.mem_unregister(f[0].nic, mem, SLOT);
+	}
+	assert_int_equal(nwarned, 1);
+	assert_non_null(strstr(warned, "limits.conf"));
+	assert_non_null(strstr(warned, "LimitMEMLOCK=infinity"));
+	assert_non_null(strstr(warned, "--ulimit memlock=-1"));
+	assert_int_equal(gy_verbs_ops.expose(peer_of(0)->base.ep, mem, 1, &remote), -EOPNOTSUPP);
+	free(mem);
+	close_ranks();
+}
+
+void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...);
+void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (level > GY_LOG_WARN)
+		return;
+	nwarned++;
+	va_start(ap, fmt);
+	vsnprintf(warned, sizeof(warned), fmt, ap);
+	va_end(ap);
+}
+
+/* ---- revoke ---- */
+
+/* A peer whose control connection is slow: grains go on failing until its word comes. */
+static void test_revoke(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned i, total[2] = { 0, 0 }, dropped = 0, r, k;
+	const unsigned n = fake_times(3000, 100000);
+
+	connect_ranks();
+	vf.hold = true;
+	for (i = 0; i < n; i++) {
+		r = fake_random(&seed) % 2;
+		k = fake_random(&seed) % SLOTS;
+		if (!busy[r][k] && !write_slot((int)r, k))
+			total[r]++;
+		verbs_fake_move(fake_random(&seed) % 4, &seed);
+		if (fake_random(&seed) % 16 == 0 && busy[r][k]) {
+			gy_verbs_ops.revoke(peer_of((int)r)->base.ep, memory[r] + k * SLOT, SLOT);
+			assert_false(busy[r][k]);
+			dropped++;
+		}
+		fake_pump(&f[fake_random(&seed) % 2]);
+	}
+	vf.hold = false;
+	fake_until(f, 2, verbs_fake_move(1000, &seed) == 0 && all_sent(0) && all_sent(1));
+	pump(10);
+	assert_true(written[0] + written[1] <= total[0] + total[1]);
+	assert_true(written[0] + written[1] + dropped >= total[0] + total[1]);
+	assert_true(!peer_of(0)->down && !peer_of(1)->down && dropped > n / 100);
+	assert_int_equal(say(0, 8), 0);
+	fake_until(f, 2, peer_of(1)->delivered == 1);
+	close_ranks();
+}
+
+/* Every allocation fails once. */
+static void test_no_memory(void **state)
+{
+	long n, begin;
+
+	for (n = 1;; n++) {
+		begin = 0;
+		open_ranks();
+		begin = gy_alloc_count();
+		gy_alloc_fail_at(n);
+		if (fake_ep(&f[0], 1) && !gy_verbs_ops.connect(peer_of(0)->base.ep))
+			fake_until(f, 2,
+				   (peer_of(0)->up && peer_of(1)->up) || peer_of(0)->down ||
+					   unfit[0] || gy_alloc_count() - begin > 1000);
+		gy_alloc_fail_at(0);
+		begin = gy_alloc_count() - begin;
+		close_ranks();
+		if (begin < n)
+			break;
+	}
+	assert_true(n > 5);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_device),
+		cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_out_of_order),
+		cmocka_unit_test(test_arm),
+		cmocka_unit_test(test_next_address),
+		cmocka_unit_test(test_unfit),
+		cmocka_unit_test(test_meeting_fails),
+		cmocka_unit_test(test_every_status),
+		cmocka_unit_test(test_post_fails),
+		cmocka_unit_test(test_device_events),
+		cmocka_unit_test(test_qp_events),
+		cmocka_unit_test(test_memlock),
+		cmocka_unit_test(test_revoke),
+		cmocka_unit_test(test_no_memory),
+	};
+
+	verbs_fake_reset();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
