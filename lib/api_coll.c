@@ -76,10 +76,11 @@ static void request_fill(struct gyre_request *req, const struct call *c)
 }
 
 /* One rank: the result is the input. */
-static void coll_alone(const struct gyre_request *req)
+static void coll_alone(struct gy_engine *e, const struct gyre_request *req)
 {
 	if (req->in && req->in != GYRE_IN_PLACE && req->count)
-		memcpy(req->out, req->in, req->count * gyre_type_size(req->type));
+		gy_kernel_copy(e->kernels, req->out, req->in,
+			       req->count * gyre_type_size(req->type));
 }
 
 /* The grid: how blocks lie in memory, in elements; equal on all ranks. */
@@ -182,7 +183,7 @@ int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 	if (gy_unlikely(err))
 		return err;
 	if (gy_unlikely(comm->size == 1)) {
-		coll_alone(req);
+		coll_alone(e, req);
 		req->bound.comm = NULL;		/* what it was before is not this call's */
 		req->line = false;
 		req->active = true;

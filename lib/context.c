@@ -168,7 +168,7 @@ static int blob_check(const struct first_blob *all, int rank)
 	return 0;
 }
 
-/* Fills ctx->job[].node; *local: all ranks are on this node. */
+/* *local: all ranks are on this node. */
 static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool *local)
 {
 	struct first_blob own = { .version = WIRE_VERSION, .rank = ctx->rank }, *all;
@@ -184,7 +184,6 @@ static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool
 	*local = true;
 	for (i = 0; i < ctx->nranks && !err; i++) {
 		err = blob_check(all, i);
-		memcpy(ctx->job[i].node, all[i].node, sizeof(all[i].node));
 		*local &= !memcmp(all[i].node, own.node, sizeof(own.node));
 	}
 	if (!err)
@@ -247,7 +246,7 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 
 	if (!own)
 		return -ENOMEM;
-	memcpy(own->node, ctx->job[ctx->rank].node, sizeof(own->node));
+	ctx->sys->ops->node(ctx->sys, own->node);
 	if (!ctx->sim && ctx->nranks > 1)
 		err = gy_wire_open(ctx, local, &ctx->wire, &own->addr);
 	if (!err)

@@ -35,6 +35,9 @@ const struct gy_kernels *gy_kernels_best(void);
 /* "scalar", "avx2", "avx512" or "neon"; NULL when this CPU or this build lacks it. */
 const struct gy_kernels *gy_kernels_named(const char *name);
 
+/* Touches nothing, and so takes addresses that nothing is at: see transports/sim. */
+extern const struct gy_kernels gy_kernels_none;
+
 const char *gy_kernels_name(const struct gy_kernels *ks);
 
 /* GYRE_AVG is GYRE_SUM here; gy_kernel_divide ends it. */
@@ -48,7 +51,7 @@ void gy_kernel_divide(const struct gy_kernels *ks, enum gyre_type type, void *ds
 		      size_t n, unsigned divisor);
 
 /* memcpy; streams (see below) when len says that the block will not stay in the caches anyway. */
-void gy_kernel_copy(void *dst, const void *src, size_t len);
+void gy_kernel_copy(const struct gy_kernels *ks, void *dst, const void *src, size_t len);
 
 /*
  * memcpy past the caches where the CPU can: a quarter faster than memcpy when dst is not cached,

@@ -14,7 +14,15 @@ struct gy_kernels {
 	gy_divide_fn *divide[GYRE_NTYPES];
 	void (*stream)(void *dst, const void *src,
 		       size_t len); /* done when it returns, for all threads */
+	size_t stream_len;	/* from which on gy_kernel_copy streams */
 };
+
+/*
+ * From this length on a block and its copy hardly fit a core's share of the last-level cache.  With
+ * 32 MiB of it, streaming is 1.3 times as fast as memcpy at 16 MiB even when both blocks are in
+ * steady use, and 0.8 times at 4 MiB.
+ */
+#define KERNELS_STREAM_LEN ((size_t)16 << 20)
 
 #define GY_KERNEL_ROW(sum, prod, min, max) { \
 	[GYRE_SUM] = (sum), [GYRE_PROD] = (prod), [GYRE_MIN] = (min), [GYRE_MAX] = (max), \

@@ -159,7 +159,7 @@ static void scalar_reduce_##name(void *dst, const void *const *in, unsigned nin,
 	else if (nin > 2) \
 		scalar_reduce_##name##_loop(dst, in, nin, n); \
 	else if (dst != in[0]) \
-		gy_kernel_copy(dst, in[0], n * sizeof(T)); \
+		gy_kernel_copy(&gy_kernels_scalar, dst, in[0], n * sizeof(T)); \
 }
 
 /* D: the type of the division, which holds all of T and the divisor. */
@@ -250,4 +250,5 @@ const struct gy_kernels gy_kernels_scalar = {
 		[GYRE_F64] = scalar_divide_f64,
 	},
 	.stream = scalar_stream,
+	.stream_len = KERNELS_STREAM_LEN,
 };

@@ -373,4 +373,5 @@ static const struct gy_kernels simd_kernels = {
 		[GYRE_F64] = simd_divide_f64,
 	},
 	.stream = simd_stream,
+	.stream_len = KERNELS_STREAM_LEN,
 };

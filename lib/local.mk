@@ -86,5 +86,6 @@ libgy_la_SOURCES += \
 	%D%/kernels_avx512.c \
 	%D%/kernels_impl.h \
 	%D%/kernels_neon.c \
+	%D%/kernels_none.c \
 	%D%/kernels_scalar.c \
 	%D%/kernels_simd.h

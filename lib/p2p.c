@@ -105,7 +105,8 @@ static void self_transfer(struct gy_engine *e, struct gyre_request *send, struct
 	else if (send->count > recv->count)
 		err = -EMSGSIZE;
 	else if (send->count)
-		memcpy(recv->out, send->in, send->count * gyre_type_size(send->type));
+		gy_kernel_copy(e->kernels, recv->out, send->in,
+			       send->count * gyre_type_size(send->type));
 	gy_request_done(e, send, 0);
 	gy_request_done(e, recv, err);
 }
@@ -217,7 +218,7 @@ static void p2p_accept(struct gy_engine *e, struct gyre_request *recv, struct gy
 	}
 	if (p->hdr.kind == GY_MSG_EAGER) {
 		if (p->hdr.len)
-			memcpy(recv->out, p->body, p->hdr.len);
+			gy_kernel_copy(e->kernels, recv->out, p->body, p->hdr.len);
 		gy_unpark(e, p);
 		gy_request_done(e, recv, 0);
 		return;

@@ -201,10 +201,13 @@ static void run_fold(struct gy_engine *e, struct gy_run *run, void *dst, const v
 	unsigned i, k;
 
 	k = nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS;
-	if (nin > 1)
+	e->stats.bytes_reduced += (nin - 1) * n * run->es;
+	if (nin > 1) {
 		run->reduce(dst, in, k, n);
-	else if (dst != in[0])
-		gy_kernel_copy(dst, in[0], n * run->es);
+	} else if (dst != in[0]) {
+		gy_kernel_copy(e->kernels, dst, in[0], n * run->es);
+		e->stats.bytes_copied += n * run->es;
+	}
 	for (i = k; i < nin; i += k - 1) {
 		k = nin - i < GY_MAX_INPUTS - 1 ? nin - i + 1 : GY_MAX_INPUTS;
 		part[0] = dst;
@@ -314,7 +317,7 @@ static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct
 		if (i < op->move->nin) {
 			piece = gy_min(piece, GY_FOLD_BYTES / run->es);
 			gy_run_compute(e, run, e->fold, in, op->move->nin, piece, final);
-			memcpy(to, e->fold, piece * run->es);
+			gy_kernel_copy(e->kernels, to, e->fold, piece * run->es);
 		} else {
 			gy_run_compute(e, run, to, in, op->move->nin, piece, final);
 		}

@@ -286,10 +286,12 @@ static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
 	ptr[1] = base[in[1].base] + in[1].off;	/* of the next step, if there is one input */
 	for (i = 2; i < step->nin; i++)
 		ptr[i] = base[in[i].base] + in[i].off;
-	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default()))
+	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default())) {
 		run->reduce(dst, ptr, step->nin, step->n);
-	else
+		e->stats.bytes_reduced += (uint64_t)(step->nin - 1) * step->len;
+	} else {
 		gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);
+	}
 }
 
 /* Whether a move's sends can all go now: it is done whole by one executor.  step: its first. */

@@ -312,7 +312,7 @@ static void stream_gather(struct gy_engine *e, const struct gy_stream *s, uint64
 		const void *src = gy_run_at(s->run, s->op->source, elem, &contig);
 
 		contig = gy_min(contig, n);
-		memcpy(dst, src, contig * s->run->es);
+		gy_kernel_copy(e->kernels, dst, src, contig * s->run->es);
 		e->stats.bytes_copied += contig * s->run->es;
 		dst += contig * s->run->es;
 		elem += contig;

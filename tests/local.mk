@@ -33,6 +33,7 @@ unit_tests = \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
 	%D%/unit/test_sim \
+	%D%/unit/test_sim_cost \
 	%D%/unit/test_sim_write \
 	%D%/unit/test_tcp \
 	%D%/unit/test_wire \

@@ -18,6 +18,7 @@ libgy_la_SOURCES += \
 
 libgy_la_SOURCES += \
 	%D%/sim/boot.c \
+	%D%/sim/cost.c \
 	%D%/sim/ep.c \
 	%D%/sim/fault.c \
 	%D%/sim/fiber.c \
@@ -49,6 +50,7 @@ libgy_la_SOURCES += \
 	%D%/verbs/port.c \
 	%D%/verbs/qp.c \
 	%D%/verbs/reset.c \
+	%D%/verbs/route.c \
 	%D%/verbs/small.c \
 	%D%/verbs/verbs.h
 else

@@ -445,7 +445,7 @@ static void test_copy(void **state)
 			if (s < kernels_nsets)
 				gy_kernel_copy_stream(kernels_sets[s], dst, src, len);
 			else
-				gy_kernel_copy(dst, src, len);
+				gy_kernel_copy(gy_kernels_best(), dst, src, len);
 			assert_memory_equal(dst, src, len);
 			if (len < large)
 				kernels_check_guards(mem, dst, len);

@@ -113,6 +113,17 @@ void sim_gathers_free(struct gy_sim_world *w)
 		gy_free(gy_list_entry(gy_list_pop(&w->gathers), struct sim_gather, link));
 }
 
+/* Nothing is computed, and one table of the job is enough for all ranks. */
+static void boot_slim(struct gy_sim_world *w, struct gyre_context *ctx)
+{
+	ctx->engine.kernels = &gy_kernels_none;
+	if (w->job)
+		gy_free(ctx->job);
+	else
+		w->job = ctx->job;
+	ctx->job = w->job;
+}
+
 int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 		   struct gyre_context **ctxp)
 {
@@ -130,6 +141,7 @@ int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 
 	if (!made)
 		return -ENOMEM;
+	gy_assert_always(!rank->world->attr.no_data || !rank->contexts);
 	if (!cfg) {
 		gy_config_init(&own);
 		cfg = &own;
@@ -140,6 +152,8 @@ int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 		gy_free(made);
 		return err;
 	}
+	if (rank->world->attr.no_data)
+		boot_slim(rank->world, made->ctx);
 	gy_list_add_tail(&rank->made, &made->link);
 	*ctxp = made->ctx;
 	return 0;

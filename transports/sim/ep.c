@@ -287,7 +287,10 @@ static void ep_deliver_grain(struct sim_ep *ep, struct sim_parcel *p)
 		ep_down(ep, -EPROTO, "grain without a grant");
 	} else if (!dst) {
 		sim_parcel_free(p);
-	} else if (sim_one_in(w, 3)) {
+	} else if (w->attr.no_data) {
+		gy_arrived(&ep->base, &p->hdr);
+		sim_parcel_free(p);
+	} else if (!w->attr.exact && sim_one_in(w, 3)) {
 		memset(dst, 0xa5, p->hdr.len);
 		p->kind = SIM_REST;
 		p->dst = dst;
@@ -320,6 +323,8 @@ static void ep_deliver_sent(struct sim_ep *ep, struct sim_parcel *p)
 void sim_ep_deliver(struct sim_ep *ep, struct sim_parcel *p)
 {
 	sim_parcel_take(p);
+	if (p->kind == SIM_MSG || p->kind == SIM_GRAIN || p->kind == SIM_WRITE)
+		sim_cost_spend(sim_ep_nic(ep)->rank, p->world->attr.overhead_ns);
 	switch (p->kind) {
 	case SIM_ACCEPT:
 		sim_parcel_free(p);

@@ -202,6 +202,9 @@ int sim_ep_pull(struct gy_ep *base, const struct gy_remote *remote, size_t off, 
 		return err;
 	if (!mem_is_there(ep, remote, &is_void))
 		return -ECONNRESET;
+	sim_cost_pull(ep, len);
+	if (sim_ep_nic(ep)->rank->world->attr.no_data)
+		return 0;
 	if (is_void)
 		memset(dst, 0xa5, len);
 	else

@@ -6,6 +6,7 @@
  * Locking: one thread; upcalls only from poll, progress and revoke of the context they concern.
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "lib/alloc.h"
@@ -62,6 +63,8 @@ static void sim_close(struct gy_nic *base)
 	struct sim_nic *nic = to_sim_nic(base);
 
 	sim_context_forget(nic->rank, base->ctx);
+	if (base->ctx->job == nic->rank->world->job)
+		base->ctx->job = NULL;
 	while (!gy_list_empty(&nic->calls))
 		sim_ep_refuse(gy_list_entry(nic->calls.next, struct sim_parcel, link)->from);
 	sim_regions_free(nic);
@@ -129,6 +132,8 @@ void sim_nic_arrived(struct sim_nic *nic)
 {
 	if (nic->armed)
 		sim_ring(nic->rank, nic->base.ctx);
+	if (nic->rank->world->attr.exact)
+		sim_wake_yielding(nic->rank);
 }
 
 /*
@@ -150,6 +155,13 @@ static void nic_hurry(struct sim_ep *ep)
 	ep->hurry = false;
 }
 
+static int nic_budget(struct sim_nic *nic)
+{
+	struct gy_sim_world *w = nic->rank->world;
+
+	return w->attr.exact ? INT_MAX : 1 + (int)sim_below(w, NIC_BUDGET);
+}
+
 static int sim_poll(struct gy_ep *base)
 {
 	struct sim_ep *ep = to_sim_ep(base);
@@ -157,11 +169,13 @@ static int sim_poll(struct gy_ep *base)
 	const unsigned closes = nic->closes;
 	int n = 0, budget;
 
+	if (nic->rank->world->attr.exact)
+		sim_cost_pay(nic);
 	if (ep->hurry)
 		nic_hurry(ep);
 	if (gy_list_empty(&ep->arrived))
 		return 0;
-	budget = 1 + (int)sim_below(nic->rank->world, NIC_BUDGET);
+	budget = nic_budget(nic);
 	while (n < budget && nic->closes == closes && !gy_list_empty(&ep->arrived)) {
 		sim_ep_deliver(ep, gy_list_entry(ep->arrived.next, struct sim_parcel, link));
 		n++;
@@ -174,9 +188,11 @@ static int sim_progress(struct gy_nic *base)
 	struct sim_nic *nic = to_sim_nic(base);
 	int n = 0, budget;
 
+	if (nic->rank->world->attr.exact)
+		sim_cost_pay(nic);
 	if (gy_list_empty(&nic->calls) && gy_list_empty(&nic->busy))
 		return 0;
-	budget = 1 + (int)sim_below(nic->rank->world, NIC_BUDGET);
+	budget = nic_budget(nic);
 	for (; n < budget; n++) {
 		if (!gy_list_empty(&nic->calls)) {
 			sim_ep_called(nic, gy_list_entry(nic->calls.next, struct sim_parcel, link));

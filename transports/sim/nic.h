@@ -27,6 +27,7 @@ struct sim_nic {
 	struct gy_list calls;		/* arrived SIM_CONNECT */
 	struct gy_list mems;		/* struct sim_mem */
 	struct gy_list regions;		/* struct sim_region: what mem_register told of */
+	uint64_t reduced, copied;	/* bytes that were charged */
 };
 
 enum sim_ep_state { SIM_EP_IDLE, SIM_EP_DIALING, SIM_EP_UP, SIM_EP_DOWN };
@@ -54,6 +55,7 @@ struct sim_ep {
 	unsigned msgs_out, grains_out;	/* from us, not yet handed over */
 	uint64_t floor;			/* nothing reaches the peer before */
 	uint64_t small_at;		/* when the last small message arrives there */
+	uint64_t small_idle;		/* exact: the link, for small messages */
 	uint64_t lane_free[SIM_MAX_LANES], lane_at[SIM_MAX_LANES];
 };
 
@@ -121,6 +123,7 @@ void sim_parcel_arrive(struct sim_parcel *p);
 void sim_parcel_take(struct sim_parcel *p);
 /* Takes the bytes of a grain from its source. */
 void sim_parcel_read(struct sim_parcel *grain);
+size_t sim_body_len(const struct sim_ep *to, size_t len);	/* none without data */
 uint64_t sim_sum(const void *ptr, size_t len);
 
 /* ---- ep.c ---- */
@@ -161,6 +164,15 @@ void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len);
 void sim_revoked_free(struct sim_ep *ep);
 /* Whether owner has revoked any of it since it was lent or exposed under that number. */
 bool sim_is_revoked(const struct sim_ep *owner, const void *ptr, size_t len, uint64_t number);
+
+/* ---- cost.c ---- */
+/* Charges what the engine has done.  Returns when the rank is done with it: now or later. */
+uint64_t sim_cost_now(struct sim_nic *nic);
+void sim_cost_pay(struct sim_nic *nic);		/* waits until then */
+/* exact: when a message or grain of ep arrives, delay after its bytes left; *left: the last one. */
+uint64_t sim_cost_msg(struct sim_ep *ep, size_t len, uint64_t delay);
+void sim_cost_pull(const struct sim_ep *ep, size_t len);	/* a pull is a copy */
+uint64_t sim_cost_grain(struct sim_ep *ep, size_t len, uint64_t delay, uint64_t *left);
 
 /* ---- write.c ---- */
 int sim_mem_register(struct gy_nic *nic, void *ptr, size_t len);

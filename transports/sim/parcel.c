@@ -114,6 +114,11 @@ void sim_parcel_fly(struct sim_parcel *p, uint64_t at)
 	sim_at(p->world, &p->ev, at);
 }
 
+size_t sim_body_len(const struct sim_ep *to, size_t len)
+{
+	return sim_ep_nic(to)->rank->world->attr.no_data ? 0 : len;
+}
+
 uint64_t sim_sum(const void *ptr, size_t len)
 {
 	const uint8_t *byte = ptr;
@@ -131,8 +136,10 @@ uint64_t sim_sum(const void *ptr, size_t len)
 
 void sim_parcel_read(struct sim_parcel *p)
 {
-	memcpy(p->body, p->grain->src, p->hdr.len);
-	p->pair->sum = sim_sum(p->body, p->hdr.len);
+	if (!p->world->attr.no_data) {
+		memcpy(p->body, p->grain->src, p->hdr.len);
+		p->pair->sum = sim_sum(p->body, p->hdr.len);
+	}
 	p->pair->pair = NULL;
 	p->pair = NULL;
 	p->grain = NULL;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/alloc.h"
+#include "lib/engine.h"
 #include "transports/sim/nic.h"
 #include "transports/sim/world.h"
 
@@ -68,7 +69,7 @@ int sim_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
 		return -ENOTCONN;
 	if (ep->msgs_out >= ep->how.msg_room)
 		return send_no_room(ep, true);
-	if (sim_one_in(w, 64))
+	if (!w->attr.exact && sim_one_in(w, 64))
 		return send_no_room(ep, false);
 	if (ep->broken) {
 		ep->msgs_out++;
@@ -78,10 +79,14 @@ int sim_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
 	if (!p)
 		return send_no_room(ep, false);
 	p->hdr = *hdr;
-	if (len)
+	if (len && !(w->attr.no_data && hdr->kind == GY_MSG_EAGER))
 		memcpy(p->body, body, len);
 	ep->msgs_out++;
-	at = w->now + send_delay(w, &ep->how) + send_time(&ep->how, sizeof(*hdr) + len);
+	at = send_delay(w, &ep->how);
+	if (w->attr.exact)
+		at = sim_cost_msg(ep, sizeof(*hdr) + len, at);
+	else
+		at += w->now + send_time(&ep->how, sizeof(*hdr) + len);
 	ep->small_at = gy_max(ep->small_at + 1, at);
 	sim_parcel_fly(p, ep->small_at);
 	return 0;
@@ -113,8 +118,21 @@ static int send_grain_new(struct sim_ep *ep, const struct gy_grain *grain, struc
 {
 	if (ep->base.caps & GY_CAP_WRITE)
 		return sim_write_new(ep->other, grain, pp);
-	*pp = sim_parcel_new(ep->other, SIM_GRAIN, grain->hdr.len);
+	*pp = sim_parcel_new(ep->other, SIM_GRAIN, sim_body_len(ep->other, grain->hdr.len));
 	return *pp ? 0 : -ENOMEM;
+}
+
+/* The source is read at once: nothing may change it until the last byte has left. */
+static void send_exactly(struct sim_ep *ep, struct sim_parcel *p, struct sim_parcel *sent)
+{
+	struct gy_sim_world *w = p->world;
+	uint64_t left;
+
+	p->at = sim_cost_grain(ep, sizeof(p->hdr) + p->hdr.len, send_delay(w, &ep->how), &left);
+	p->at = gy_max(p->at, ep->floor + 1);
+	sim_parcel_read(p);
+	sim_parcel_fly(p, p->at);
+	sim_parcel_fly(sent, left);
 }
 
 int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
@@ -133,7 +151,7 @@ int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 		return -EOPNOTSUPP;
 	if (ep->grains_out >= ep->how.bulk_room)
 		return send_no_room(ep, true);
-	if (sim_one_in(w, 64))
+	if (!w->attr.exact && sim_one_in(w, 64))
 		return send_no_room(ep, false);
 	sent = sim_parcel_new(ep, SIM_SENT, 0);
 	if (sent && !ep->broken)
@@ -155,6 +173,10 @@ int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 	p->grain = grain;
 	p->pair = sent;
 	sent->pair = p;
+	if (w->attr.exact) {
+		send_exactly(ep, p, sent);
+		return 0;
+	}
 	p->at = send_lane(ep, sizeof(p->hdr) + grain->hdr.len);
 	read = w->now + sim_below(w, p->at - w->now);
 	sim_parcel_fly(p, read);

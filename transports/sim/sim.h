@@ -20,6 +20,10 @@
  *	gy_sim_attr_init(&attr, nranks, seed);
  *	err = gy_sim_run(&attr, rank_main, NULL);
  *
+ * To learn how long something takes, instead of whether it is right (gy_sim_attr_cost): nothing is
+ * random but jitter and loss, work is charged for, and the bytes themselves may be left out: then
+ * 1000s of ranks fit, whose buffers are gy_sim_nowhere.
+ *
  * A rank that is killed stops where it is: its stack is dropped, not unwound, so what only the
  * stack knows is leaked; keep buffers of such ranks outside.  Rank functions must not leave by
  * longjmp (assertions of test frameworks do): they return an error.
@@ -86,12 +90,29 @@ struct gy_sim_attr {
 	uint64_t max_events;		/* or after so many events */
 	bool quiet;			/* nothing on stderr */
 	struct gy_sim_stats *stats;	/* filled at the end; may be NULL */
+
+	/*
+	 * No late coroutines, spurious returns, refusals or odd lanes: time passes for what is
+	 * charged below and on the links, and a rank that waits sees at once what has come.
+	 */
+	bool exact;
+	bool no_data;			/* exact: payload is neither read nor written */
+	uint32_t overhead_ns;		/* exact: of the processor, per message sent or received */
+	uint32_t reduce_bytes_per_us;	/* of one input into another; 0: takes no time */
+	uint32_t copy_bytes_per_us;
+	uint32_t port_bytes_per_us;	/* of a rank, in each direction; 0: no limit */
 };
 
 /*
  * Defaults: one node, all capabilities but MAP_HEAP, some microseconds, one hour of virtual time.
  */
 void gy_sim_attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed);
+
+/*
+ * Cost mode: exact, no_data, and links of one lane with that latency and no limit but the ports',
+ * which take so many bytes per microsecond.
+ */
+void gy_sim_attr_cost(struct gy_sim_attr *attr, uint32_t latency_ns, uint32_t port_bytes_per_us);
 
 /*
  * Runs fn on every rank until all have returned or been killed.  A rank that returns with a context
@@ -112,7 +133,7 @@ struct gy_sim_world *gy_sim_world(struct gy_sim_rank *rank);
 int gy_sim_context(struct gy_sim_rank *rank, const struct gy_config *cfg,
 		   struct gyre_context **ctxp);
 
-/* Computes for ns. */
+/* Computes for ns, after gy_sim_time. */
 void gy_sim_sleep(struct gy_sim_rank *rank, uint64_t ns);
 
 /*
@@ -121,6 +142,16 @@ void gy_sim_sleep(struct gy_sim_rank *rank, uint64_t ns);
  */
 int gy_sim_spawn(struct gy_sim_rank *rank, int (*fn)(struct gy_sim_rank *rank, void *arg),
 		 void *arg);
+
+/* Now, and what the rank has been charged for and not yet spent. */
+uint64_t gy_sim_time(struct gy_sim_rank *rank);
+
+/*
+ * no_data: where a buffer would be, 64 GiB apart from the next; equal on all ranks.  To touch it is
+ * a crash.
+ */
+#define GY_SIM_NOWHERES 16
+void *gy_sim_nowhere(struct gy_sim_rank *rank, unsigned buffer);
 
 /* Random numbers of this rank's own, the same for the same seed. */
 uint64_t gy_sim_random(struct gy_sim_rank *rank);

@@ -11,6 +11,8 @@
 
 #define SYS_YIELD_NS 50		/* a yield takes 1 to 10 times this; */
 #define SYS_YIELDS 64		/* after so many in a row, 10 to 100 times */
+#define SYS_EXACT_NS 100	/* exact: a yield to another thread, */
+#define SYS_IDLE_NS 1000000	/* or until something arrives, at most */
 
 static uint64_t sim_now_ns(struct gy_sys *sys)
 {
@@ -33,12 +35,43 @@ static void sim_node(struct gy_sys *sys, uint64_t id[2])
 	id[1] = node ? (uint64_t)(rank->id / node) : 0;
 }
 
+/* Whether a thread of this rank but the running one could go on. */
+static bool sim_has_ready(const struct gy_sim_rank *rank)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &rank->threads) {
+		const struct gy_thread *t = gy_list_entry(pos, struct gy_thread, link);
+
+		if (t != rank->world->current && t->wait == SIM_RUNNING)
+			return true;
+	}
+	return false;
+}
+
+void sim_wake_yielding(struct gy_sim_rank *rank)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &rank->threads) {
+		struct gy_thread *t = gy_list_entry(pos, struct gy_thread, link);
+
+		if (t->wait == SIM_YIELD)
+			sim_thread_wake(t);
+	}
+}
+
 /* Time goes on, so that loops that only yield come to an end. */
 static void sim_yield(struct gy_sys *sys)
 {
 	struct gy_sim_world *w = to_sim_rank(sys)->world;
 	uint64_t ns = SYS_YIELD_NS * (1 + sim_below(w, 10));
 
+	if (w->attr.exact) {
+		sim_block(w, SIM_YIELD, NULL,
+			  sim_has_ready(to_sim_rank(sys)) ? SYS_EXACT_NS : SYS_IDLE_NS);
+		return;
+	}
 	if (w->current && ++w->current->yields > SYS_YIELDS)
 		ns *= 10;
 	sim_block(w, SIM_YIELD, NULL, ns);
@@ -114,10 +147,13 @@ static void sim_wait_word(struct gy_sys *sys, _Atomic uint32_t *word, uint32_t v
 
 	if (atomic_load(word) != value)
 		return;
-	if (sim_one_in(w, 32))
+	if (!w->attr.exact && sim_one_in(w, 32)) {
 		sim_yield(sys);		/* a spurious return */
-	else
-		sim_block(w, SIM_WORD, (const void *)word, timeout_ns);
+		return;
+	}
+	if (w->attr.exact)
+		sim_wake_yielding(to_sim_rank(sys));	/* who waits may wait for them */
+	sim_block(w, SIM_WORD, (const void *)word, timeout_ns);
 }
 
 static void sim_notify_word(struct gy_sys *sys, _Atomic uint32_t *word)
@@ -170,7 +206,7 @@ const struct gy_sys_ops sim_sys_ops = {
 void gy_sim_sleep(struct gy_sim_rank *rank, uint64_t ns)
 {
 	struct gy_sim_world *w = rank->world;
-	const uint64_t until = w->now + ns;
+	const uint64_t until = gy_sim_time(rank) + ns;
 
 	while (w->current && w->now < until)
 		sim_block(w, SIM_COMPUTE, NULL, until - w->now);

@@ -50,6 +50,19 @@ void gy_sim_attr_init(struct gy_sim_attr *attr, int nranks, uint64_t seed)
 	};
 }
 
+void gy_sim_attr_cost(struct gy_sim_attr *attr, uint32_t latency_ns, uint32_t port_bytes_per_us)
+{
+	attr->exact = attr->no_data = true;
+	attr->hiccup_ns = 0;
+	attr->port_bytes_per_us = port_bytes_per_us;
+	attr->link.caps = GY_SIM_BULK;
+	attr->link.lanes = 1;
+	attr->link.latency_ns = latency_ns;
+	attr->link.jitter_ns = 0;
+	attr->link.bytes_per_us = 0;
+	attr->link.msg_room = attr->link.bulk_room = attr->link.write_max = 1 << 20;
+}
+
 /* ---- randomness and trace ---- */
 
 uint64_t sim_next(uint64_t *state)
@@ -98,7 +111,12 @@ void sim_fail(struct gy_sim_world *w, int err)
 
 static uint64_t world_hiccup(struct gy_sim_world *w)
 {
-	return sim_one_in(w, 64) ? sim_below(w, w->attr.hiccup_ns) : 0;
+	return !w->attr.exact && sim_one_in(w, 64) ? sim_below(w, w->attr.hiccup_ns) : 0;
+}
+
+static uint64_t world_wake(struct gy_sim_world *w)
+{
+	return w->attr.exact ? 0 : sim_below(w, WORLD_WAKE_NS);
 }
 
 void sim_block(struct gy_sim_world *w, enum sim_wait wait, const void *what, uint64_t timeout_ns)
@@ -126,7 +144,7 @@ void sim_thread_wake(struct gy_thread *t)
 	if (t->wait == SIM_RUNNING || t->wait == SIM_FINISHED)
 		return;
 	t->wait = SIM_RUNNING;
-	sim_at(w, &t->timer, w->now + sim_below(w, WORLD_WAKE_NS) + world_hiccup(w));
+	sim_at(w, &t->timer, w->now + world_wake(w) + world_hiccup(w));
 }
 
 static void world_run_thread(struct sim_event *ev)
@@ -190,7 +208,7 @@ int sim_thread_start(struct gy_sim_rank *rank, void (*fn)(void *), void *arg,
 	t->timer.fire = world_run_thread;
 	t->timer.tag = (uint64_t)rank->id;
 	gy_list_add_tail(&rank->threads, &t->link);
-	sim_at(w, &t->timer, w->now + sim_below(w, 10 * WORLD_WAKE_NS) + world_hiccup(w));
+	sim_at(w, &t->timer, w->now + 10 * world_wake(w) + world_hiccup(w));
 	*threadp = t;
 	return 0;
 }
@@ -375,6 +393,8 @@ static void world_destroy(struct gy_sim_world *w, int started)
 	sim_faults_free(w);
 	sim_gathers_free(w);
 	sim_graves_free(w);
+	sim_cost_memory_unmap(w);
+	gy_free(w->job);
 	gy_free(w);
 }
 
@@ -389,6 +409,7 @@ int gy_sim_run(const struct gy_sim_attr *attr, int (*fn)(struct gy_sim_rank *ran
 		return err;
 	w->fn = fn;
 	w->arg = arg;
+	err = sim_cost_memory_map(w);
 	for (i = 0; i < attr->nranks && !err; i++)
 		err = world_rank_start(w, i);
 	if (err)

@@ -9,6 +9,7 @@
  *   fault.c  kill, stall, cut		parcel.c   what is under way between two ranks
  *   boot.c   making contexts		mem.c      memory that is lent
  *   fiber.c  coroutines		write.c    memory that is written to
+ *   cost.c   what work takes
  */
 #include "lib/list.h"
 #include "lib/sys.h"
@@ -72,6 +73,9 @@ struct gy_sim_rank {
 	uint64_t kill_event;		/* SIM_NEVER: none */
 	unsigned gathers;		/* allgathers so far */
 	unsigned contexts;		/* contexts asked for so far */
+	uint64_t busy;			/* the processor, until then */
+	/* exact: its port, in each direction, until then; for small messages */
+	uint64_t tx, rx, tx_small, rx_small;
 	struct gy_thread *main;
 	struct gy_list threads, bells, stalls;
 	struct gy_list nics;		/* struct sim_nic.link */
@@ -93,6 +97,8 @@ struct gy_sim_world {
 	void *arg;
 	int live;			/* ranks that are not gone */
 	int err;			/* ends the run */
+	void *nowhere;			/* no_data: addresses of buffers */
+	struct gy_job_entry *job;	/* no_data: the table that all contexts share */
 	struct gy_list faults, gathers, graves;
 	struct gy_sim_rank ranks[];
 };
@@ -133,12 +139,18 @@ void sim_rank_end(struct gy_sim_rank *rank);
 extern const struct gy_sys_ops sim_sys_ops;
 void sim_ring(struct gy_sim_rank *rank, const struct gyre_context *ctx);
 void sim_bells_free(struct gy_sim_rank *rank);
+void sim_wake_yielding(struct gy_sim_rank *rank);
 
 /* ---- fault.c ---- */
 void sim_check_kill_events(struct gy_sim_world *w);
 /* When rank may run again: now, or the end of its stall. */
 uint64_t sim_stalled_until(const struct gy_sim_rank *rank);
 void sim_faults_free(struct gy_sim_world *w);
+
+/* ---- cost.c ---- */
+void sim_cost_spend(struct gy_sim_rank *rank, uint64_t ns);
+int sim_cost_memory_map(struct gy_sim_world *w);
+void sim_cost_memory_unmap(struct gy_sim_world *w);
 
 /* ---- boot.c ---- */
 /* Threads of rank have stopped: ends its contexts as a killed process's. */

@@ -268,7 +268,7 @@ int sim_write_new(struct sim_ep *owner, const struct gy_grain *g, struct sim_par
 	}
 	if (is_void)
 		return 0;
-	p = sim_parcel_new(owner, SIM_WRITE, g->hdr.len);
+	p = sim_parcel_new(owner, SIM_WRITE, sim_body_len(owner, g->hdr.len));
 	if (!p)
 		return -ENOMEM;
 	p->ticket = g->ticket;
@@ -290,7 +290,8 @@ void sim_write_land(struct sim_parcel *p, size_t from, size_t to)
 		write_fault(nic, -EFAULT, "is written to where its memory was", owner->peer);
 		return;
 	}
-	memcpy((char *)p->dst + from, p->body + from, to - from);
+	if (!p->world->attr.no_data)
+		memcpy((char *)p->dst + from, p->body + from, to - from);
 	x->landed += to - from;
 	p->landed = to;
 	if (x->landed != x->len)
