@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_sim_cost.c - the simulator's cost mode: what an allreduce takes is what the formulas of its
- * algorithm say, from 2 to 1024 ranks, with or without the bytes.
+ * algorithm say, from 2 to 1024 ranks; and every algorithm takes as long with as without the bytes.
  *
  * L latency, B bytes per time of a port, R of the reduction, o per message, n ranks, S bytes:
  *
@@ -25,7 +25,9 @@
 #include <gyre/gyre.h>
 
 #include "lib/alloc.h"
+#include "lib/coll.h"
 #include "lib/config.h"
+#include "lib/registry.h"
 #include "transports/sim/sim.h"
 
 #define START_NS UINT64_C(1000000000)	/* of the call that is measured; one before it connects */
@@ -37,18 +39,21 @@ struct job {
 	struct gy_sim_attr attr;
 	struct gy_sim_stats stats;
 	struct gy_config cfg;
-	size_t bytes;
+	enum gy_coll coll;
+	size_t bytes;			/* of the longer buffer */
 	uint64_t took_ns;		/* the slowest rank */
 };
 
-static void job_init(struct job *j, int nranks, const char *algorithm, size_t bytes)
+static void job_init(struct job *j, int nranks, enum gy_coll coll, const char *algorithm,
+		     size_t bytes)
 {
 	char text[64];
 
 	memset(j, 0, sizeof(*j));
+	j->coll = coll;
 	j->bytes = bytes;
 	gy_config_init(&j->cfg);
-	snprintf(text, sizeof(text), "allreduce=%s", algorithm);
+	snprintf(text, sizeof(text), "%s=%s", gy_coll_name(coll), algorithm);
 	assert_int_equal(gy_config_set(&j->cfg, "algorithm", text, GY_CONFIG_FILE, "test"), 0);
 	assert_int_equal(gy_config_set(&j->cfg, "progress", "manual", GY_CONFIG_FILE, "test"), 0);
 	gy_sim_attr_init(&j->attr, nranks, 1);
@@ -56,15 +61,34 @@ static void job_init(struct job *j, int nranks, const char *algorithm, size_t by
 	j->attr.stats = &j->stats;
 }
 
-static int rank_check(const int32_t *out, size_t count, int nranks)
+/* The results of other collectives are the suites' to check. */
+static int rank_check(const struct job *j, const int32_t *out, size_t count, int nranks)
 {
 	size_t i;
 
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < count && j->coll == GY_ALLREDUCE; i++) {
 		if (out[i] != (int32_t)(i % 1000) * nranks)
 			return -EBADMSG;
 	}
 	return 0;
+}
+
+static int rank_call(const struct job *j, const int32_t *in, int32_t *out, struct gyre_comm *comm)
+{
+	const size_t all = j->bytes / sizeof(*in), share = all / (size_t)gyre_comm_size(comm);
+
+	switch (j->coll) {
+	case GY_ALLREDUCE:
+		return gyre_allreduce(in, out, all, GYRE_INT32, GYRE_SUM, comm);
+	case GY_REDUCE_SCATTER:
+		return gyre_reduce_scatter(in, out, share, GYRE_INT32, GYRE_SUM, comm);
+	case GY_ALLGATHER:
+		return gyre_allgather(in, out, share, GYRE_INT32, comm);
+	case GY_BROADCAST:
+		return gyre_broadcast(out, all, GYRE_INT32, 0, comm);
+	default:
+		return gyre_barrier(comm);
+	}
 }
 
 static int rank_main(struct gy_sim_rank *rank, void *arg)
@@ -90,15 +114,14 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 		in[i] = (int32_t)(i % 1000);
 	for (call = 0; call < 2 && !err; call++) {
 		gy_sim_sleep(rank, (uint64_t)(call + 1) * START_NS - gy_sim_time(rank));
-		err = gyre_allreduce(in, out, count, GYRE_INT32, GYRE_SUM,
-				     gyre_context_world(ctx));
+		err = rank_call(j, in, out, gyre_context_world(ctx));
 	}
 	if (gy_sim_time(rank) - 2 * START_NS > j->took_ns)
 		j->took_ns = gy_sim_time(rank) - 2 * START_NS;
 	gy_sim_sleep(rank, START_NS);	/* others may still read our memory */
 	if (!j->attr.no_data) {
 		if (!err)
-			err = rank_check(out, count, gy_sim_nranks(rank));
+			err = rank_check(j, out, count, gy_sim_nranks(rank));
 		free(in);
 		free(out);
 	}
@@ -117,7 +140,7 @@ static uint64_t predict(int nranks, const char *algorithm, size_t bytes)
 {
 	struct job j;
 
-	job_init(&j, nranks, algorithm, bytes);
+	job_init(&j, nranks, GY_ALLREDUCE, algorithm, bytes);
 	return job_run(&j);
 }
 
@@ -210,7 +233,7 @@ static void test_processor(void **state)
 	int n;
 
 	for (n = 2; n <= 32; n *= 2) {
-		job_init(&j, n, "recursive_doubling", bytes);
+		job_init(&j, n, GY_ALLREDUCE, "recursive_doubling", bytes);
 		j.attr.overhead_ns = 700;
 		j.attr.reduce_bytes_per_us = 500;
 		want = log2_of(n) * (LATENCY_NS + wire_ns((double)bytes + HEADER) +
@@ -249,9 +272,6 @@ static void test_crossovers(void **state)
 
 static void test_data_takes_as_long(void **state)
 {
-	static const char *const algorithms[] = {
-		"ring", "recursive_doubling", "halving_doubling", "direct", "flat",
-	};
 	static const unsigned caps[] = {
 		GY_SIM_BULK,
 		GY_SIM_BULK | GY_SIM_WRITE,
@@ -259,16 +279,19 @@ static void test_data_takes_as_long(void **state)
 		GY_SIM_LEND | GY_SIM_MAP,
 	};
 	struct gy_sim_stats stats;
-	unsigned i;
+	unsigned i, nalgos = 0;
 	struct job j;
 
-	for (i = 0; i < 200; i++) {
+	while (gy_algos[nalgos])
+		nalgos++;
+	for (i = 0; i < 20 * nalgos; i++) {
+		const struct gy_coll_algo *algo = gy_algos[i % nalgos];
 		const int n = 2 + (int)(i * 7 % 9);
 		uint64_t took;
 
-		job_init(&j, n, algorithms[i % 5], 4 * (1 + i * i * 37 % 60000));
+		job_init(&j, n, algo->coll, algo->name, 4 * (1 + i * i * 37 % 60000));
 		j.attr.seed = i;
-		j.attr.link.caps = caps[i / 5 % 4];
+		j.attr.link.caps = caps[i / nalgos % 4];
 		j.attr.link.lanes = 1 + i % 3;
 		j.attr.link.jitter_ns = i % 2 ? 5000 : 0;
 		j.attr.link.loss_ppm = i % 7 ? 0 : 3000;
@@ -288,6 +311,28 @@ static void test_data_takes_as_long(void **state)
 }
 
 /* ---- size ---- */
+
+/* No more than sending everything to everybody, one after the other, twice; and not too little. */
+static void test_every_algorithm(void **state)
+{
+	static const int ranks[] = { 2, 7, 32, 100 };
+	const size_t bytes = 100 * 1024;
+	struct job j;
+	unsigned i, k;
+
+	for (i = 0; gy_algos[i]; i++) {
+		const bool barrier = gy_algos[i]->coll == GY_BARRIER;
+
+		for (k = 0; k < sizeof(ranks) / sizeof(ranks[0]); k++) {
+			const int n = ranks[k];
+			const double once = barrier ? 0 : wire_ns((double)bytes * (n - 1) / n);
+
+			job_init(&j, n, gy_algos[i]->coll, gy_algos[i]->name, bytes);
+			expect(gy_algos[i]->name, n, bytes, job_run(&j), once + LATENCY_NS,
+			       2.2 * n * (once + LATENCY_NS));
+		}
+	}
+}
 
 static void test_many_ranks(void **state)
 {
@@ -312,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_processor),
 		cmocka_unit_test(test_crossovers),
 		cmocka_unit_test(test_data_takes_as_long),
+		cmocka_unit_test(test_every_algorithm),
 		cmocka_unit_test(test_many_ranks),
 	};
 
