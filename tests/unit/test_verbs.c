@@ -287,6 +287,32 @@ static void test_next_address(void **state)
 	}
 }
 
+/* What librdmacm says of the route is used; without it the port's values are. */
+static void test_route(void **state)
+{
+	/* Two steps on each side; 1 to 4 fail, then there is no librdmacm. */
+	static const int expected[] = { 6, 3, 3, 3, 3, 0 };
+	int i;
+
+	for (i = 0; i < 6; i++) {
+		vf.no_cm = i == 5;
+		vf.cm_fails = i < 5 ? i : 0;
+		connect_ranks();
+		assert_int_equal(ep_of(0)->route.sl + ep_of(1)->route.sl,
+				 expected[i]);
+		assert_int_equal(say(0, 8), 0);
+		fake_until(f, 2, peer_of(1)->delivered == 1);
+		close_ranks();
+	}
+	/* An endpoint that is closed meanwhile. */
+	open_ranks();
+	start_connecting();
+	fake_until(f, 2, peer_of(0)->base.ep && ep_of(0)->cm_id);
+	fake_close_ep(peer_of(0));
+	pump(4);
+	close_ranks();
+}
+
 static void test_unfit(void **state)
 {
 	memset(vf.deaf, 1, sizeof(vf.deaf));
@@ -534,6 +560,7 @@ int main(void)
 		cmocka_unit_test(test_out_of_order),
 		cmocka_unit_test(test_arm),
 		cmocka_unit_test(test_next_address),
+		cmocka_unit_test(test_route),
 		cmocka_unit_test(test_unfit),
 		cmocka_unit_test(test_meeting_fails),
 		cmocka_unit_test(test_every_status),

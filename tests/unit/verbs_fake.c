@@ -6,6 +6,7 @@
 #include "tests/unit/verbs_fake.h"
 
 #include <errno.h>
+#include <rdma/rdma_cma.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -69,6 +70,8 @@ static struct dev_context dev_contexts[DEV_CONTEXTS];
 static struct dev_qp *dev_qps[DEV_QPS];	/* by number - 1; a number is used once */
 static unsigned dev_nqps;
 static struct ibv_mr *dev_mrs[DEV_MRS];	/* by key - 1 */
+static struct rdma_cm_event dev_cm[DEV_EVENTS];	/* those that wait; without id: nobody's */
+static unsigned dev_ncm;
 
 static struct dev_context *to_context(struct ibv_context *ctx)
 {
@@ -328,7 +331,7 @@ void verbs_fake_reset(void)
 	need(!vf.mrs && !vf.qps && !vf.cqs && !vf.others);
 	for (i = 0; i < DEV_CONTEXTS; i++)
 		need(!dev_contexts[i].open);
-	dev_nqps = 0;
+	dev_nqps = dev_ncm = 0;
 	vf = (struct verbs_fake){ .inline_max = 256 };
 }
 
@@ -476,6 +479,111 @@ int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *e)
 
 void ibv_ack_async_event(struct ibv_async_event *e)
 {
+}
+
+/* ---- addresses, by librdmacm ---- */
+
+struct rdma_event_channel *rdma_create_event_channel(void)
+{
+	struct rdma_event_channel *ch;
+
+	if (vf.no_cm)
+		return NULL;
+	ch = calloc(1, sizeof(*ch));
+	ch->fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	vf.others++;
+	return ch;
+}
+
+void rdma_destroy_event_channel(struct rdma_event_channel *ch)
+{
+	close(ch->fd);
+	free(ch);
+	vf.others--;
+}
+
+int rdma_create_id(struct rdma_event_channel *ch, struct rdma_cm_id **idp, void *arg,
+		   enum rdma_port_space ps)
+{
+	*idp = calloc(1, sizeof(**idp));
+	(*idp)->channel = ch;
+	(*idp)->context = arg;
+	(*idp)->port_num = 1;
+	(*idp)->verbs = &dev_contexts[0].v.context;
+	vf.others++;
+	return 0;
+}
+
+int rdma_destroy_id(struct rdma_cm_id *id)
+{
+	unsigned i;
+
+	for (i = 0; i < dev_ncm; i++)
+		if (dev_cm[i].id == id)
+			dev_cm[i].id = NULL;
+	free(id->route.path_rec);
+	free(id);
+	vf.others--;
+	return 0;
+}
+
+/* Each step succeeds, or fails when vf.cm_fails says so. */
+static int dev_cm_step(struct rdma_cm_id *id, enum rdma_cm_event_type good,
+		       enum rdma_cm_event_type bad)
+{
+	need(dev_ncm < DEV_EVENTS);
+	dev_cm[dev_ncm++] = (struct rdma_cm_event){ .id = id,
+						    .event = dev_due(&vf.cm_fails) ? bad : good };
+	need(eventfd_write(id->channel->fd, 1) == 0);
+	return 0;
+}
+
+int rdma_resolve_addr(struct rdma_cm_id *id, struct sockaddr *from, struct sockaddr *to, int ms)
+{
+	need(from->sa_family == to->sa_family && ms > 0);
+	return dev_cm_step(id, RDMA_CM_EVENT_ADDR_RESOLVED, RDMA_CM_EVENT_ADDR_ERROR);
+}
+
+int rdma_resolve_route(struct rdma_cm_id *id, int ms)
+{
+	struct ibv_sa_path_rec *path = calloc(1, sizeof(*path));
+
+	path->sl = 3;
+	path->traffic_class = 96;
+	path->mtu = IBV_MTU_512;
+	path->hop_limit = 1;
+	id->route.path_rec = path;
+	id->route.num_paths = 1;
+	return dev_cm_step(id, RDMA_CM_EVENT_ROUTE_RESOLVED, RDMA_CM_EVENT_ROUTE_ERROR);
+}
+
+int rdma_get_cm_event(struct rdma_event_channel *ch, struct rdma_cm_event **ep)
+{
+	static struct rdma_cm_event e;
+	eventfd_t n;
+	unsigned i;
+
+	for (i = 0; i < dev_ncm; i++) {
+		e = dev_cm[i];
+		if (!e.id || e.id->channel != ch)
+			continue;
+		dev_cm[i] = dev_cm[--dev_ncm];
+		*ep = &e;
+		return 0;
+	}
+	while (eventfd_read(ch->fd, &n) == 0)
+		;
+	return -1;
+}
+
+int rdma_ack_cm_event(struct rdma_cm_event *e)
+{
+	return 0;
+}
+
+const char *rdma_event_str(enum rdma_cm_event_type type)
+{
+	return "an event";
 }
 
 /* ---- objects ---- */
@@ -633,8 +741,9 @@ int ibv_modify_qp(struct ibv_qp *base, struct ibv_qp_attr *attr, int mask)
 	need(attr->qp_state == qp->state + 1);
 	qp->state = attr->qp_state;
 	if (qp->state == IBV_QPS_RTR) {
-		need(attr->path_mtu == IBV_MTU_1024 && attr->ah_attr.is_global &&
-		     attr->ah_attr.grh.hop_limit == 64);
+		need(attr->path_mtu == (attr->ah_attr.sl ? IBV_MTU_512 : IBV_MTU_1024) &&
+		     attr->ah_attr.grh.traffic_class == attr->ah_attr.sl * 32 &&
+		     attr->ah_attr.is_global && attr->ah_attr.grh.hop_limit == 64);
 		qp->attr = *attr;
 	}
 	if (qp->state == IBV_QPS_RTS)

@@ -24,6 +24,8 @@ struct verbs_fake {
 	int fail_post_send, fail_post_recv;	/* the n-th from now fails (1: the next) */
 	int fail_reg, fail_qp, fail_modify;
 	bool fail_poll;
+	bool no_cm;			/* librdmacm is of no use */
+	int cm_fails;			/* its n-th answer from now is an error */
 	bool mapped_only;		/* GIDs 0 and 1 are IPv4 ones; else 0 is link-local */
 	unsigned inline_max;
 

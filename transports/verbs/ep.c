@@ -53,6 +53,7 @@ static void ep_stop(struct verbs_ep *ve)
 	ve->state = VERBS_DOWN;
 	gy_list_del(&ve->work);
 	gy_wire_cancel(ctx->wire, &ve->base);
+	verbs_route_cancel(ve);
 	for (i = 0; i <= ve->nqps; i++)
 		verbs_qp_destroy(&ve->qps[i]);
 	if (ve->sock.fd >= 0) {
@@ -216,7 +217,7 @@ void verbs_come_up(struct verbs_ep *ve)
 		nic->dev->device->name, nic->port,
 		verbs_gid_text(nic->blob.gids[ve->gid].raw, mine),
 		verbs_gid_text(ve->peer.gids[ve->peer_gid].raw, theirs),
-		128u << gy_min(nic->blob.mtu, ve->peer.mtu));
+		128u << ve->route.mtu);
 	verbs_timer_look(verbs_ep_nic(ve));
 	gy_ep_up(&ve->base);
 }

@@ -9,6 +9,7 @@
  *	READY(try), pings	-------->	pings
  *	PINGED(try)		<------->	PINGED(try)
  *
+ * Before it makes its QPs each side looks for the route to the other's address (route.c).
  * A ping is an empty message; the peer's device acknowledges it, whatever its process does.  A side
  * is up when its own ping and the peer's have been.  When one fails (FAILED), or the QPs cannot be
  * connected, the lower rank goes on with the next pair; with none left the pair of ranks is unfit
@@ -29,15 +30,13 @@ static void meet_offer(struct verbs_ep *ve);
 
 /* ---- pairs of addresses ---- */
 
-enum meet_family { MEET_LINK_LOCAL, MEET_IPV6, MEET_IPV4 };
-
-static enum meet_family meet_family(const uint8_t raw[16])
+enum verbs_family verbs_gid_family(const uint8_t raw[16])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 	if (!memcmp(raw, mapped, sizeof(mapped)))
-		return MEET_IPV4;
-	return raw[0] == 0xfe && (raw[1] & 0xc0) == 0x80 ? MEET_LINK_LOCAL : MEET_IPV6;
+		return VERBS_IPV4;
+	return raw[0] == 0xfe && (raw[1] & 0xc0) == 0x80 ? VERBS_LINK_LOCAL : VERBS_IPV6;
 }
 
 static int meet_common_bits(const uint8_t *a, const uint8_t *b)
@@ -53,9 +52,10 @@ static int meet_common_bits(const uint8_t *a, const uint8_t *b)
 /* < 0: these do not go together. */
 static int meet_score(const struct verbs_gid *a, const struct verbs_gid *b)
 {
-	const enum meet_family f = meet_family(a->raw);
+	const enum verbs_family f = verbs_gid_family(a->raw);
 
-	if (a->type != b->type || (a->type == IBV_GID_TYPE_ROCE_V2 && f != meet_family(b->raw)))
+	if (a->type != b->type ||
+	    (a->type == IBV_GID_TYPE_ROCE_V2 && f != verbs_gid_family(b->raw)))
 		return -1;
 	return (a->type == IBV_GID_TYPE_ROCE_V2) * 1000 + (int)f * 200 +
 	       meet_common_bits(a->raw, b->raw);
@@ -178,15 +178,32 @@ static void meet_failed(struct verbs_ep *ve, const char *why)
 
 static void meet_offer(struct verbs_ep *ve)
 {
-	int err;
-
 	ve->gid = ve->tries[ve->try].mine;
 	ve->peer_gid = ve->tries[ve->try].theirs;
-	err = meet_make_qps(ve);
-	if (err)
+	verbs_route_start(ve);
+}
+
+/* The lower rank offers its QPs, the higher answers with its own. */
+void verbs_meet_routed(struct verbs_ep *ve)
+{
+	int err = meet_make_qps(ve);
+
+	if (ve->lower && err) {
 		meet_give_up(ve, gyre_strerror(err));
-	else
+		return;
+	}
+	if (ve->lower) {
 		meet_say_qps(ve, VERBS_OFFER);
+		return;
+	}
+	if (!err)
+		err = meet_connect_qps(ve, &ve->offer);
+	if (!err) {
+		meet_say_qps(ve, VERBS_ANSWER);
+		return;
+	}
+	meet_end_try(ve);
+	meet_say(ve, VERBS_ANSWER, err);
 }
 
 static void meet_ping(struct verbs_ep *ve)
@@ -251,25 +268,17 @@ static void meet_hello(struct verbs_ep *ve, const struct verbs_note *note)
 
 static void meet_on_offer(struct verbs_ep *ve, const struct verbs_note *note)
 {
-	int err;
-
 	if (ve->lower || !ve->greeted || note->gid >= ve->peer.ngids ||
 	    note->your_gid >= verbs_ep_nic(ve)->blob.ngids || note->nqps != ve->nqps) {
 		verbs_doom(ve, -EPROTO, "its offer makes no sense");
 		return;
 	}
+	meet_end_try(ve);
+	ve->offer = *note;
 	ve->try = note->number;
 	ve->gid = note->your_gid;
 	ve->peer_gid = note->gid;
-	err = meet_make_qps(ve);
-	if (!err)
-		err = meet_connect_qps(ve, note);
-	if (!err) {
-		meet_say_qps(ve, VERBS_ANSWER);
-		return;
-	}
-	meet_end_try(ve);
-	meet_say(ve, VERBS_ANSWER, err);
+	verbs_route_start(ve);
 }
 
 static void meet_on_answer(struct verbs_ep *ve, const struct verbs_note *note)
@@ -337,7 +346,7 @@ void verbs_meet(struct verbs_ep *ve, int err)
 
 const char *verbs_gid_text(const uint8_t raw[16], char *buf)
 {
-	const bool mapped = meet_family(raw) == MEET_IPV4;
+	const bool mapped = verbs_gid_family(raw) == VERBS_IPV4;
 
 	if (!inet_ntop(mapped ? AF_INET : AF_INET6, mapped ? raw + 12 : raw, buf,
 		       INET6_ADDRSTRLEN))

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <rdma/rdma_cma.h>
 #include <string.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -205,6 +206,8 @@ static void nic_close(struct gy_nic *base)
 	nic_close_fd(nic, &nic->timer, true);
 	nic_close_fd(nic, &nic->events, false);
 	nic_close_fd(nic, &nic->async, false);
+	nic_close_fd(nic, &nic->cm, false);
+	verbs_route_close(nic);
 	if (nic->nevents)
 		ibv_ack_cq_events(nic->cq, nic->nevents);
 	if (nic->cq)
@@ -285,7 +288,10 @@ static int nic_set_up(struct verbs_nic *nic)
 		err = nic_open_queue(nic);
 	if (!err)
 		err = nic_open_timer(nic);
-	return err;
+	if (err)
+		return err;
+	verbs_route_open(nic);
+	return nic->cm_channel ? nic_watch(nic, &nic->cm, nic->cm_channel->fd) : 0;
 }
 
 static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
@@ -302,6 +308,7 @@ static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	nic->events = (struct gy_poll_fd){ .fd = -1, .ready = nic_events_ready };
 	nic->async = (struct gy_poll_fd){ .fd = -1, .ready = nic_async_ready };
 	nic->timer = (struct gy_poll_fd){ .fd = -1, .ready = nic_tick };
+	nic->cm = (struct gy_poll_fd){ .fd = -1, .ready = verbs_route_ready };
 	gy_list_init(&nic->eps);
 	gy_list_init(&nic->work);
 	gy_list_init(&nic->tails);

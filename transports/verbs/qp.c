@@ -154,7 +154,9 @@ static void qp_address(const struct verbs_ep *ve, struct ibv_ah_attr *ah)
 	const struct verbs_nic *nic = verbs_ep_nic(ve);
 	const uint8_t *theirs = ve->peer.gids[ve->peer_gid].raw;
 
-	*ah = (struct ibv_ah_attr){ .dlid = ve->peer.lid, .port_num = nic->port };
+	*ah = (struct ibv_ah_attr){ .dlid = ve->peer.lid,
+				    .port_num = nic->port,
+				    .sl = ve->route.sl };
 	/* InfiniBand needs it between subnets only. */
 	ah->is_global = nic->blob.link_layer == IBV_LINK_LAYER_ETHERNET ||
 			memcmp(theirs, nic->blob.gids[ve->gid].raw, 8);
@@ -163,6 +165,8 @@ static void qp_address(const struct verbs_ep *ve, struct ibv_ah_attr *ah)
 	memcpy(ah->grh.dgid.raw, theirs, 16);
 	ah->grh.sgid_index = nic->gid_index[ve->gid];
 	ah->grh.hop_limit = VERBS_HOPS;
+	ah->grh.traffic_class = ve->route.traffic_class;
+	ah->grh.flow_label = ve->route.flow_label;
 }
 
 /*
@@ -184,7 +188,7 @@ int verbs_qp_connect(struct verbs_qp *q, uint32_t qpn, uint32_t psn)
 	const struct verbs_nic *nic = verbs_ep_nic(q->ep);
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RTR,
-		.path_mtu = (enum ibv_mtu)gy_min(nic->blob.mtu, q->ep->peer.mtu),
+		.path_mtu = (enum ibv_mtu)q->ep->route.mtu,
 		.dest_qp_num = qpn,
 		.rq_psn = psn & QP_PSN_MASK,
 		.max_dest_rd_atomic = 1,

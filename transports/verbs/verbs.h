@@ -9,7 +9,7 @@
  *	port.c	which device and port	mem.c	registered memory
  *	ep.c	an endpoint's life	cq.c	completions: the one place that looks at them
  *	note.c	what is said on the control connection
- *	meet.c	finding a pair of addresses that works
+ *	meet.c	finding a pair of addresses that works	route.c	the way between them
  *	qp.c	queue pairs		reset.c	revoke: new QPs for grains
  *	small.c	messages		bulk.c	grains
  *
@@ -167,6 +167,12 @@ struct verbs_ep {
 	} tries[VERBS_MAX_TRIES];
 	unsigned ntries, try;
 	uint8_t gid, peer_gid;		/* of the try that runs */
+	struct verbs_note offer;	/* the higher rank: of it */
+	struct rdma_cm_id *cm_id;	/* while its route is looked for */
+	struct {
+		uint8_t sl, traffic_class, mtu;
+		uint32_t flow_label;
+	} route;
 	bool pinging, pinged, peer_pinged, try_failed;
 	uint64_t ping_ns;		/* since when */
 
@@ -213,7 +219,8 @@ struct verbs_nic {
 	struct ibv_cq *cq;
 	unsigned cq_size, cq_used;	/* entries; what the QPs there are can need */
 	unsigned max_cqe;
-	struct gy_poll_fd events, async, timer;
+	struct gy_poll_fd events, async, timer, cm;
+	struct rdma_event_channel *cm_channel;	/* NULL: none */
 	unsigned nevents;		/* not acknowledged */
 	bool timing;
 	uint64_t port_down_ns;		/* since when; 0: it is up */
@@ -262,8 +269,6 @@ void verbs_timer_look(struct verbs_nic *nic);
 /* ---- port.c ---- */
 /* Opens the best port's device; -EOPNOTSUPP: none. */
 int verbs_port_open(struct verbs_nic *nic);
-/* ---- meet.c: an address as text; buf: INET6_ADDRSTRLEN. */
-const char *verbs_gid_text(const uint8_t raw[16], char *buf);
 
 /* ---- cq.c ---- */
 int verbs_cq_reserve(struct verbs_nic *nic, unsigned entries);
@@ -300,13 +305,28 @@ void verbs_note_recv(struct verbs_ep *ve);
 void verbs_note_flush(struct verbs_ep *ve);
 
 /* ---- meet.c ---- */
+enum verbs_family { VERBS_LINK_LOCAL, VERBS_IPV6, VERBS_IPV4 };
+
+enum verbs_family verbs_gid_family(const uint8_t raw[16]);
+/* An address as text; buf: INET6_ADDRSTRLEN. */
+const char *verbs_gid_text(const uint8_t raw[16], char *buf);
 /* err: why this side has already failed, or 0. */
 void verbs_meet(struct verbs_ep *ve, int err);
 void verbs_meet_note(struct verbs_ep *ve, const struct verbs_note *note);
+/* The route of this try is known, as far as it ever will be. */
+void verbs_meet_routed(struct verbs_ep *ve);
 /* The ping has ended: by an acknowledgement, or by an error. */
 void verbs_meet_pinged(struct verbs_ep *ve, bool ok, const char *why);
 /* Ends a try that has taken too long. */
 void verbs_meet_tick(struct verbs_ep *ve, uint64_t now_ns);
+
+/* ---- route.c ---- */
+void verbs_route_open(struct verbs_nic *nic);
+void verbs_route_close(struct verbs_nic *nic);
+void verbs_route_ready(struct gy_poll_fd *pfd, uint32_t events);
+/* Looks for the way between the two addresses of this try; ends in verbs_meet_routed. */
+void verbs_route_start(struct verbs_ep *ve);
+void verbs_route_cancel(struct verbs_ep *ve);
 
 /* ---- qp.c ---- */
 int verbs_qp_create(struct verbs_qp *q);
