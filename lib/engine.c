@@ -3,13 +3,16 @@
  * engine.c - the token, waiting, the progress thread, and time.
  *
  * Who waits: spins while that helps, yields, then sleeps.  One sleeper, the poller, sleeps on the
- * poll set, with the transports armed; it does not hold the token.  The others sleep on `bell`,
- * which is rung when the token is let go or a run completes.  The progress thread naps while user
- * calls keep coming, since they drive; it is kicked when operations are left that nobody waits for.
+ * poll set, with the transports armed; it does not hold the token.  The others sleep on `news`,
+ * which changes when a run completes, when something comes that the thread of a straight line must
+ * see to, and when the poller has woken, for it may not be the poller again.  The progress thread
+ * naps while user calls keep coming, since they drive; it is kicked when operations are left that
+ * nobody waits for.
  *
- * Ordering: `token`, `wanted`, `poller` and `bell` form store-load pairs (say, then look) and use
- * sequentially consistent operations: a waiter adds itself to wanted, then looks at the token; a
- * driver lets the token go, then looks at wanted.
+ * Ordering: `token`, `wanted` and `bell` form a store-load pair (say, then look) and use
+ * sequentially consistent operations: who wants the token adds itself to wanted, then looks at the
+ * token; a driver lets the token go, then looks at wanted.  `waiting` and `news` change under the
+ * token only.
  */
 #include <errno.h>
 #include <sched.h>
@@ -111,12 +114,12 @@ void gy_engine_fini(struct gy_engine *e)
 
 /* ---- token ---- */
 
-static void engine_ring_bell(struct gy_engine *e)
+static void engine_ring(struct gy_engine *e, _Atomic uint32_t *word)
 {
 	struct gy_sys *sys = e->ctx->sys;
 
-	atomic_fetch_add(&e->bell, 1);
-	sys->ops->notify_word(sys, &e->bell);
+	atomic_fetch_add(word, 1);
+	sys->ops->notify_word(sys, word);
 }
 
 gy_cold void gy_engine_enter_slow(struct gy_engine *e)
@@ -182,15 +185,21 @@ gy_cold void gy_engine_rearm(struct gy_engine *e)
 
 gy_cold void gy_engine_leave_slow(struct gy_engine *e)
 {
-	engine_ring_bell(e);
+	engine_ring(e, &e->bell);
+}
+
+static void engine_tell_waiting(struct gy_engine *e)
+{
+	gy_assert(gy_driver_held(e));
+	if (atomic_load_explicit(&e->waiting, memory_order_relaxed))
+		engine_ring(e, &e->news);
 }
 
 gy_cold void gy_engine_notify_slow(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
 
-	if (atomic_load(&e->wanted))
-		engine_ring_bell(e);
+	engine_tell_waiting(e);
 	if (atomic_load(&e->poller))
 		sys->ops->wake(sys, e->ctx);
 }
@@ -311,36 +320,41 @@ static __attribute__((unused)) bool engine_has_work(const struct gy_engine *e)
 	return false;
 }
 
+/* Somebody else is the poller. */
+static void engine_sleep_on_news(struct gy_engine *e)
+{
+	const uint32_t news = atomic_load_explicit(&e->news, memory_order_relaxed);
+	struct gy_sys *sys = e->ctx->sys;
+
+	atomic_fetch_add_explicit(&e->waiting, 1, memory_order_relaxed);
+	gy_engine_leave(e);
+	sys->ops->wait_word(sys, &e->news, news, TICK_NS);
+	engine_take(e);
+	atomic_fetch_sub_explicit(&e->waiting, 1, memory_order_relaxed);
+}
+
 static void engine_sleep(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
-	uint32_t none = 0, bell;
+	uint32_t none = 0;
 
 	gy_assert(!engine_has_work(e));
 	e->fd_skipped = FD_EVERY;	/* look at everything after waking */
-	if (atomic_compare_exchange_strong(&e->poller, &none, 1)) {
-		if (engine_arm(e)) {
-			atomic_store(&e->poller, 0);
-			engine_disarm(e);
-			return;
-		}
-		gy_engine_leave(e);
-		e->stats.sleeps++;
-		sys->ops->sleep(sys, e->ctx, gy_engine_nruns(e) ? TICK_NS : SLEEP_NS);
-		atomic_store(&e->poller, 0);
-		if (atomic_load(&e->wanted))
-			engine_ring_bell(e);	/* another waiter may be the poller now */
-		engine_take(e);
+	if (!atomic_compare_exchange_strong(&e->poller, &none, 1)) {
+		engine_sleep_on_news(e);
 		return;
 	}
-	atomic_fetch_add(&e->wanted, 1);
-	bell = atomic_load(&e->bell);
+	if (engine_arm(e)) {
+		atomic_store(&e->poller, 0);
+		engine_disarm(e);
+		return;
+	}
+	e->stats.sleeps++;
 	gy_engine_leave(e);
-	if (bell + 1 == atomic_load(&e->bell))
-		bell++;		/* that was our own leave */
-	sys->ops->wait_word(sys, &e->bell, bell, TICK_NS);
-	atomic_fetch_sub(&e->wanted, 1);
+	sys->ops->sleep(sys, e->ctx, gy_engine_nruns(e) ? TICK_NS : SLEEP_NS);
+	atomic_store(&e->poller, 0);
 	engine_take(e);
+	engine_tell_waiting(e);		/* one of them may have to be the poller now */
 }
 
 /* Lets others who want the token have it. */
@@ -469,10 +483,12 @@ void gy_engine_stop(struct gy_engine *e)
 	if (!e->thread)
 		return;
 	sys = e->ctx->sys;
+	gy_engine_enter(e);
 	atomic_store(&e->stop, 1);
+	engine_tell_waiting(e);
+	gy_engine_leave(e);
 	gy_engine_kick(e);
 	sys->ops->wake(sys, e->ctx);
-	engine_ring_bell(e);
 	sys->ops->join(sys, e->thread);
 	e->thread = NULL;
 }

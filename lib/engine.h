@@ -19,7 +19,7 @@
  * Locking: one token.  Who holds it is the driver; everything below but the words marked atomic is
  * the driver's.  User threads take it to start an operation or while they wait for one; while
  * operations are outstanding and nobody waits, the progress thread takes it.  At most one thread,
- * the poller, sleeps on the poll set, without the token; the others that wait sleep on `bell`.
+ * the poller, sleeps on the poll set, without the token; the others that wait sleep on `news`.
  *
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
  *   straight.c	the small-message executor		peer.c	   connections and their loss
@@ -224,8 +224,10 @@ struct gy_parked {
 struct gy_engine {
 	struct gyre_context *ctx;
 	_Alignas(GY_CACHELINE) _Atomic uint32_t token;	/* 1: there is a driver */
-	_Atomic uint32_t wanted;	/* threads that wait for the token or for bell */
-	_Atomic uint32_t bell;		/* changes when a waiter should look again */
+	_Atomic uint32_t wanted;	/* threads that wait for the token */
+	_Atomic uint32_t bell;		/* changes when one of them may have it */
+	_Atomic uint32_t waiting;	/* threads that wait for news; written by the driver only */
+	_Atomic uint32_t news;		/* changes when one of them should look again */
 	_Atomic uint32_t poller;	/* 1: a thread sleeps on the poll set */
 	_Atomic uint32_t
 		calls; /* user calls so far: the progress thread keeps away from busy callers */
@@ -355,10 +357,14 @@ static inline void gy_engine_exit(struct gy_engine *e)
 	if (gy_unlikely(left))
 		gy_engine_kick(e);
 }
-/* Wakes those who wait for a run that has just become DONE.  Driver. */
+/*
+ * Wakes those who wait in this context: a run has become DONE, or something has come for one that
+ * its own thread must see to.  Driver.
+ */
 static inline void gy_engine_notify(struct gy_engine *e)
 {
-	if (gy_unlikely(atomic_load(&e->wanted) | atomic_load(&e->poller)))
+	if (gy_unlikely(atomic_load_explicit(&e->waiting, memory_order_relaxed) |
+			atomic_load(&e->poller)))
 		gy_engine_notify_slow(e);
 }
 

@@ -969,6 +969,16 @@ static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct
 		gy_peer_consumed(e, peer, hdr->len);
 }
 
+/* The thread of a straight line takes its messages itself; it may sleep while another drives. */
+static void deliver_tell_line(struct gy_engine *e, struct gyre_comm *comm,
+			      const struct gy_hdr *hdr)
+{
+	const struct gy_run *run = comm ? gy_comm_run(comm, hdr->seq) : NULL;
+
+	if (run && run->straight)
+		gy_engine_notify(e);
+}
+
 /* Messages that belong to a stream of a communicator that works. */
 static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct gy_ep *ep,
 			   const struct gy_hdr *hdr, const void *body)
@@ -1009,10 +1019,12 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 	    gy_p2p_is_over(comm, peer, hdr))
 		return;		/* it was refused */
 	p = gy_park(e, peer, hdr, body);
-	if (p)
-		gy_list_add_tail(&peer->parked, &p->link);
-	else
+	if (!p) {
 		gy_ep_down(ep, -ENOMEM, "sent a message that there is no memory for");
+		return;
+	}
+	gy_list_add_tail(&peer->parked, &p->link);
+	deliver_tell_line(e, comm, hdr);
 }
 
 /* All but what the straight line looks for. */

@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_conformance=180 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
+TEST_LIMITS = test_conformance=180 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -95,6 +95,14 @@ endif
 	%D%/unit/test_shm_fake.c \
 	%D%/unit/test_shm_fake.h \
 	%D%/unit/test_shm_mem.c
+
+# Real threads: a job whose ranks are threads, and no suite.
+inproc_sources = %D%/unit/inproc.c %D%/unit/inproc.h
+check_PROGRAMS += %D%/unit/test_engine_stress
+TESTS += %D%/unit/test_engine_stress
+LONG_TESTS += %D%/unit/test_engine_stress
+%C%_unit_test_engine_stress_SOURCES = %D%/unit/test_engine_stress.c $(inproc_sources)
+%C%_unit_test_engine_stress_LDADD = libgy.la
 
 # One suite for every transport.  It has the upcalls itself, so nothing that defines them may be linked.
 check_PROGRAMS += %D%/multi/test_conformance
