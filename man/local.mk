@@ -5,6 +5,7 @@ dist_man_MANS += %D%/gyre-train.1
 dist_man_MANS += %D%/gyrerun.1
 dist_man_MANS += %D%/gyre.7
 dist_man_MANS += %D%/gyre-env.7
+dist_man_MANS += %D%/gyre-verbs.7
 gy_man3 = \
 	%D%/gyre_allgather.3 \
 	%D%/gyre_allreduce.3 \
