@@ -204,7 +204,7 @@ static void run_fold(struct gy_engine *e, struct gy_run *run, void *dst, const v
 	e->stats.bytes_reduced += (nin - 1) * n * run->es;
 	if (nin > 1) {
 		run->reduce(dst, in, k, n);
-	} else if (dst != in[0]) {
+	} else if (n && dst != in[0]) {	/* of nothing, dst may be NULL */
 		gy_kernel_copy(e->kernels, dst, in[0], n * run->es);
 		e->stats.bytes_copied += n * run->es;
 	}
