@@ -36,9 +36,10 @@ static const char *cq_causes(enum ibv_wc_status status)
 	case IBV_WC_LOC_PROT_ERR:
 	case IBV_WC_LOC_ACCESS_ERR:
 	case IBV_WC_LOC_LEN_ERR:
-	case IBV_WC_LOC_QP_OP_ERR:
 	case IBV_WC_MW_BIND_ERR:
 		return "memory here was unregistered or unmapped while it was in use";
+	case IBV_WC_LOC_QP_OP_ERR:
+		return "the link, the address or the route to it is gone here";
 	case IBV_WC_FATAL_ERR:
 	case IBV_WC_GENERAL_ERR:
 		return "the device failed; the kernel's log may say why";
@@ -185,6 +186,7 @@ static int cq_take(struct verbs_nic *nic, unsigned n)
 int verbs_cq_poll(struct verbs_nic *nic)
 {
 	unsigned round = 0;
+	bool more = true;
 	struct ibv_wc wc;
 	int n = 0;
 
@@ -193,7 +195,10 @@ int verbs_cq_poll(struct verbs_nic *nic)
 	for (;;) {
 		if (nic->wc_head == nic->wc_tail) {
 			nic->wc_head = nic->wc_tail = 0;
-			if (round++ == CQ_ROUNDS || !cq_take(nic, CQ_BATCH))
+			if (!more || round++ == CQ_ROUNDS)
+				break;
+			more = cq_take(nic, CQ_BATCH) == CQ_BATCH;
+			if (nic->wc_tail == 0)
 				break;
 		}
 		wc = nic->wc[nic->wc_head++];	/* an upcall may move the array */
