@@ -80,6 +80,11 @@ noinst_PROGRAMS += %D%/gyre-kernels
 %C%_gyre_kernels_SOURCES = %D%/kernels.c
 %C%_gyre_kernels_LDADD = libgy.la
 
+# Networks that are not there; the simulator is internal too.
+noinst_PROGRAMS += %D%/gyre-predict
+%C%_gyre_predict_SOURCES = %D%/predict.c
+%C%_gyre_predict_LDADD = libgy.la
+
 EXTRA_DIST += \
 	%D%/RESULTS.md \
 	%D%/peers/build \
