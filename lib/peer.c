@@ -37,25 +37,24 @@ int gy_peer_transport(const struct gyre_context *ctx, int rank)
 	return peer_next_transport(ctx, rank, 0);
 }
 
-int gy_peer_get(struct gyre_context *ctx, int rank, struct gy_peer **peerp)
+struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
 {
 	struct gy_engine *e = &ctx->engine;
 	struct gy_peer *peer = e->peers[rank];
 	int i, err;
 
-	*peerp = peer;
 	if (peer)
-		return 0;
+		return peer;
 	i = gy_peer_transport(ctx, rank);
 	if (i < 0) {
 		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts "
 		       "the choice)",
 		       ctx->rank, rank);
-		return -EHOSTUNREACH;
+		return NULL;
 	}
 	peer = gy_alloc(sizeof(*peer));
 	if (!peer)
-		return -ENOMEM;
+		return NULL;
 	peer->ctx = ctx;
 	peer->rank = rank;
 	gy_list_init(&peer->streams);
@@ -65,10 +64,10 @@ int gy_peer_get(struct gyre_context *ctx, int rank, struct gy_peer **peerp)
 		gy_err("cannot make an endpoint to rank %d by %s: %s", rank, gy_transports[i]->name,
 		       gyre_strerror(err));
 		gy_free(peer);
-		return err;
+		return NULL;
 	}
-	*peerp = e->peers[rank] = peer;
-	return 0;
+	e->peers[rank] = peer;
+	return peer;
 }
 
 int gy_peer_connect(struct gy_peer *peer)
@@ -167,9 +166,9 @@ gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
 
 struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
 {
-	struct gy_peer *peer;
+	struct gy_peer *peer = gy_peer_get(ctx, rank);
 
-	if (gy_peer_get(ctx, rank, &peer) || peer->state == GY_PEER_LOST)
+	if (!peer || peer->state == GY_PEER_LOST)
 		return NULL;
 	/* It has found that a transport which we still think of does not join us. */
 	if (strcmp(peer->ep->ops->name, transport) &&
