@@ -89,5 +89,6 @@ EXTRA_DIST += \
 	%D%/RESULTS.md \
 	%D%/peers/build \
 	%D%/peers/compare \
+	%D%/peers/compare-vm \
 	%D%/peers/gloo_bench.cc \
 	%D%/peers/mpi_bench.c

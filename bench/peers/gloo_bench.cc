@@ -2,8 +2,9 @@
 //
 // The benchmarks of gyre-bench over Gloo's TCP device on the loopback interface: the same protocol
 // (bench/proto.c), the same data, f32 sum, Gloo's new-style calls (its old-style classes work in
-// place only and are not what its users call today).  Forks its own ranks, which meet through a
-// directory.  Usage: gloo_bench [options] BENCH
+// place only and are not what its users call today).  With --device over an RDMA device: that knows
+// the old style only, so the input is copied first, and barriers go by shared memory.
+// Forks its own ranks, which meet through a directory.  Usage: gloo_bench [options] BENCH
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,15 +14,23 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
+#include <gloo/allreduce_halving_doubling.h>
+#include <gloo/allreduce_ring_chunked.h>
 #include <gloo/barrier.h>
 #include <gloo/broadcast.h>
+#include <gloo/config.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/file_store.h>
 #include <gloo/transport/tcp/device.h>
+#if GLOO_HAVE_TRANSPORT_IBVERBS
+#include <gloo/transport/ibverbs/device.h>
+#endif
 
 #include "bench/data.h"
 #include "bench/local.h"
@@ -39,11 +48,14 @@ struct gloo_plan {
 	std::string bench;
 	gloo::AllreduceOptions::Algorithm algorithm = gloo::AllreduceOptions::Algorithm::RING;
 	std::string directory;
+	std::string device; // of RDMA; empty: TCP
+	int gid_index = 0;
 };
 
 // One rank.  The calls of proto_ops come with the base and must not throw.
 struct gloo_job : proto_job {
 	const gloo_plan *plan;
+	local_team *team;
 	std::shared_ptr<gloo::Context> context;
 	data_buffers buf;
 	std::function<void()> operations[PROTO_SETS];
@@ -75,11 +87,33 @@ void gloo_greatest(void *out, const void *a, const void *b, size_t n)
 	gloo::max<double>(out, a, b, n);
 }
 
+// Old style, for RDMA; algorithm, buffers and all are made once.
+std::function<void()> gloo_rdma_operation(gloo_job *job, float *in, float *out)
+{
+	std::vector<float *> ptrs{ out };
+	int count = static_cast<int>(job->buf.count);
+	size_t bytes = job->buf.count * sizeof(float);
+	std::shared_ptr<gloo::Algorithm> algorithm;
+
+	if (job->plan->algorithm == gloo::AllreduceOptions::Algorithm::BCUBE)
+		algorithm = std::make_shared<gloo::AllreduceHalvingDoubling<float>>(job->context,
+										    ptrs, count);
+	else
+		algorithm = std::make_shared<gloo::AllreduceRingChunked<float>>(job->context, ptrs,
+										count);
+	return [=] {
+		memcpy(out, in, bytes);
+		algorithm->run();
+	};
+}
+
 // Options are made once per buffer, so that a timed run is the operation and nothing else.
 std::function<void()> gloo_operation(gloo_job *job, float *in, float *out)
 {
 	size_t count = job->buf.count;
 
+	if (!job->plan->device.empty())
+		return gloo_rdma_operation(job, in, out);
 	switch (job->buf.shape) {
 	case DATA_ALLREDUCE: {
 		auto opts = std::make_shared<gloo::AllreduceOptions>(job->context);
@@ -120,9 +154,11 @@ int gloo_prepare(proto_job *base, proto_case *c)
 		return err;
 	snprintf(c->algorithm, sizeof(c->algorithm), "%s",
 		 job->buf.shape != DATA_ALLREDUCE ? "default"
-		 : bcube			  ? "bcube"
-						  : "ring");
-	snprintf(c->transport, sizeof(c->transport), "tcp");
+		 : !bcube			  ? "ring"
+		 : job->plan->device.empty()	  ? "bcube"
+						  : "halving-doubling");
+	snprintf(c->transport, sizeof(c->transport), "%s",
+		 job->plan->device.empty() ? "tcp" : "ibverbs");
 	return gloo_guard([&] {
 		for (int set = 0; set < PROTO_SETS; set++)
 			job->operations[set] =
@@ -152,6 +188,10 @@ void gloo_release(proto_job *base)
 
 int gloo_barrier(proto_job *base)
 {
+	if (!to_gloo_job(base)->plan->device.empty()) {
+		local_barrier(to_gloo_job(base)->team);
+		return 0;
+	}
 	return gloo_guard([&] {
 		gloo::BarrierOptions opts(to_gloo_job(base)->context);
 		opts.setTag(TAG_BARRIER);
@@ -161,6 +201,10 @@ int gloo_barrier(proto_job *base)
 
 int gloo_max(proto_job *base, double *v, int n)
 {
+	if (!to_gloo_job(base)->plan->device.empty()) {
+		local_max(to_gloo_job(base)->team, v, n);
+		return 0;
+	}
 	return gloo_guard([&] {
 		gloo::AllreduceOptions opts(to_gloo_job(base)->context);
 		opts.setOutput(v, n);
@@ -194,10 +238,23 @@ bool gloo_shape(const std::string &bench, data_shape *shape)
 	return false;
 }
 
+std::shared_ptr<gloo::transport::Device> gloo_device(const gloo_plan *plan)
+{
+	if (plan->device.empty()) {
+		gloo::transport::tcp::attr attr("127.0.0.1");
+
+		return gloo::transport::tcp::CreateDevice(attr);
+	}
+#if GLOO_HAVE_TRANSPORT_IBVERBS
+	return gloo::transport::ibverbs::CreateDevice({ plan->device, 1, plan->gid_index });
+#else
+	throw std::runtime_error("this Gloo has no ibverbs transport");
+#endif
+}
+
 void gloo_connect(gloo_job *job)
 {
-	gloo::transport::tcp::attr attr("127.0.0.1");
-	auto device = gloo::transport::tcp::CreateDevice(attr);
+	auto device = gloo_device(job->plan);
 	auto context = std::make_shared<gloo::rendezvous::Context>(job->rank, job->nranks);
 	gloo::rendezvous::FileStore store(job->plan->directory);
 
@@ -216,6 +273,7 @@ int gloo_rank_main(local_team *team, void *arg)
 	job.rank = team->rank;
 	job.nranks = team->nranks;
 	job.plan = plan;
+	job.team = team;
 	job.buf = {};
 	job.buf.type = GYRE_F32;
 	job.buf.op = GYRE_SUM;
@@ -245,6 +303,14 @@ int gloo_option(gloo_plan *plan, int c, const char *arg)
 	case 'b':
 		plan->bind = text == "core";
 		return plan->bind || text == "none" ? 0 : -EINVAL;
+	case 'd':
+		plan->device = text;
+		return 0;
+	case 'g':
+		if (proto_number("--gid-index", arg, 0, 255, &v))
+			return -EINVAL;
+		plan->gid_index = v;
+		return 0;
 	case 'a':
 		plan->algorithm = text == "bcube" ? gloo::AllreduceOptions::Algorithm::BCUBE
 						  : gloo::AllreduceOptions::Algorithm::RING;
@@ -261,6 +327,8 @@ int gloo_options(gloo_plan *plan, int argc, char **argv)
 		{ "ranks", required_argument, nullptr, 'n' },
 		{ "bind", required_argument, nullptr, 'b' },
 		{ "algorithm", required_argument, nullptr, 'a' },
+		{ "device", required_argument, nullptr, 'd' },
+		{ "gid-index", required_argument, nullptr, 'g' },
 		{ nullptr, 0, nullptr, 0 },
 	};
 	data_shape shape;
@@ -273,6 +341,10 @@ int gloo_options(gloo_plan *plan, int argc, char **argv)
 	plan->bench = argv[optind];
 	if (!gloo_shape(plan->bench, &shape)) {
 		fprintf(stderr, "gloo_bench: no benchmark '%s'\n", argv[optind]);
+		return -EINVAL;
+	}
+	if (!plan->device.empty() && shape != DATA_ALLREDUCE) {
+		fprintf(stderr, "gloo_bench: only allreduce goes over an RDMA device\n");
 		return -EINVAL;
 	}
 	return proto_default_sizes(&plan->opt, 8, 16 << 20);
@@ -292,6 +364,9 @@ int main(int argc, char **argv)
 			"  -n, --ranks N                 processes (default 2)\n"
 			"      --bind core|none          default none: each rank has a second thread\n"
 			"      --algorithm ring|bcube    of allreduce (default ring)\n"
+			"      --device NAME             this RDMA device instead of TCP; bcube is\n"
+			"                                then halving-doubling\n"
+			"      --gid-index N             its address\n"
 			"%s",
 			proto_help);
 		return PROTO_USAGE;
