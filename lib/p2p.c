@@ -293,6 +293,23 @@ void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct g
 	} while (found);
 }
 
+/* Requests that wait to be matched, and that a thread waits for. */
+static void p2p_check_late(struct gyre_comm *comm, struct gy_list *list)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, list) {
+		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, link);
+
+		if (!req->awaited)
+			continue;
+		gy_run_check_late(e, &req->run);
+		if (atomic_load_explicit(&comm->err, memory_order_relaxed))
+			return;		/* and the list is empty */
+	}
+}
+
 void gy_p2p_tick(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
@@ -306,15 +323,8 @@ void gy_p2p_tick(struct gyre_comm *comm)
 		gy_list_del(&p->link);
 		gy_unpark(e, p);
 	}
-	gy_list_for_each(pos, &comm->posted) {
-		struct gyre_request *recv = gy_list_entry(pos, struct gyre_request, link);
-
-		if (!recv->awaited)
-			continue;
-		gy_run_check_late(e, &recv->run);
-		if (atomic_load_explicit(&comm->err, memory_order_relaxed))
-			return;		/* and the list is empty */
-	}
+	p2p_check_late(comm, &comm->posted);
+	p2p_check_late(comm, &comm->self);
 }
 
 /*
@@ -426,6 +436,22 @@ static bool p2p_send_now(struct gy_engine *e, struct gyre_request *req, struct g
 	return true;
 }
 
+/* No run yet: what is said of req while it waits to be matched. */
+static void p2p_run_waits(struct gyre_request *req)
+{
+	struct gyre_comm *comm = req->comm;
+	struct gy_run *run = &req->run;
+
+	req->bound.comm = NULL;
+	run->comm = comm;
+	run->plan = NULL;
+	run->peer = req->root == GYRE_ANY_SOURCE ? -1 : comm->ranks[req->root];
+	run->hdr = (struct gy_hdr){
+		.coll = GY_P2P, .type = req->type, .count = req->count,
+		.stream = (uint32_t)req->tag,
+	};
+}
+
 static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
 {
 	struct gyre_comm *comm = req->comm;
@@ -434,6 +460,7 @@ static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
 
 	if (req->root == comm->rank) {
 		atomic_store_explicit(&req->run.state, GY_RUN_RUNNING, memory_order_relaxed);
+		p2p_run_waits(req);
 		self_send(e, req);
 		return 0;
 	}
@@ -466,14 +493,7 @@ static int p2p_start_recv(struct gy_engine *e, struct gyre_request *req)
 	err = p2p_can_come(req);
 	if (err)
 		return err;
-	req->bound.comm = NULL;
-	run->comm = comm;
-	run->plan = NULL;
-	run->peer = req->root == GYRE_ANY_SOURCE ? -1 : comm->ranks[req->root];
-	run->hdr = (struct gy_hdr){
-		.coll = GY_P2P, .type = req->type, .count = req->count,
-		.stream = (uint32_t)req->tag,
-	};
+	p2p_run_waits(req);
 	gy_list_add_tail(&comm->posted, &req->link);
 	return 0;
 }

@@ -260,9 +260,51 @@ static int late_run(uint64_t seed)
 	return err != 0;
 }
 
+/* A blocking send to oneself, which nothing can take, is late like any other. */
+static int late_self_rank(struct gy_sim_rank *rank, void *arg)
+{
+	const struct gy_sim_world *w = gy_sim_world(rank);
+	struct late *l = arg;
+	const int me = gy_sim_rank_id(rank);
+	struct gyre_context *ctx;
+	struct gy_config cfg;
+	uint64_t start;
+	int err;
+
+	gy_config_init(&cfg);
+	cfg.stall_timeout_ms = 500;
+	err = gy_sim_context(rank, &cfg, &ctx);
+	if (err)
+		return late_fail(l, me, "context", err, "");
+	start = gy_sim_now(w);
+	l->how = STALLS;
+	l->what = SEND_LARGE;
+	l->victim = me;
+	err = gyre_send(bufs[me].in, 8, GYRE_F32, me, 1, gyre_context_world(ctx));
+	late_check(l, rank, gyre_context_world(ctx), err, gy_sim_now(w) - start);
+	gyre_context_destroy(ctx);
+	return l->why[0] ? -EBADMSG : 0;
+}
+
+static int late_self(uint64_t seed)
+{
+	struct late l = { .seed = seed };
+	struct gy_sim_attr attr;
+	int err;
+
+	gy_sim_attr_init(&attr, 1, seed);
+	attr.deadline_ns = 30 * FAULTS_S;
+	faults_capture();
+	err = gy_sim_run(&attr, late_self_rank, &l);
+	free(faults_captured());
+	if (err)
+		printf("a send to oneself: %s; %s\n", gyre_strerror(err), l.why);
+	return err != 0;
+}
+
 int faults_late(uint64_t seed, unsigned count)
 {
-	unsigned i, failed = 0;
+	unsigned i, failed = (unsigned)late_self(seed);
 
 	if (!count)
 		count = NWHAT * (LEAVES + 1) * (faults_long() ? 30 : 3);
