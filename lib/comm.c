@@ -53,18 +53,14 @@ static bool comm_lends(const struct gyre_context *ctx, const int *ranks, int siz
 	return true;
 }
 
-int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
-		   struct gyre_comm **commp)
+/* With room for that many ranks, and nothing else yet. */
+static struct gyre_comm *comm_alloc(struct gyre_context *ctx, int size)
 {
 	struct gyre_comm *comm = gy_alloc(sizeof(*comm));
-	int err = -ENOMEM;
 
 	if (!comm)
-		return -ENOMEM;
+		return NULL;
 	comm->ctx = ctx;
-	comm->id = id;
-	comm->rank = rank;
-	comm->size = size;
 	gy_list_init(&comm->link);
 	gy_list_init(&comm->runs);
 	gy_list_init(&comm->posted);
@@ -76,19 +72,44 @@ int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int 
 	comm->sent = gy_alloc_array(size, sizeof(*comm->sent));
 	comm->received = gy_alloc_array(size, sizeof(*comm->received));
 	comm->told = gy_alloc_array(size, sizeof(*comm->told));
-	if (!comm->ranks || !comm->sent || !comm->received || !comm->told)
-		goto free_comm;
-	memcpy(comm->ranks, ranks, size * sizeof(*ranks));
+	if (comm->ranks && comm->sent && comm->received && comm->told)
+		return comm;
+	gy_comm_free(comm);
+	return NULL;
+}
+
+/* Takes no memory: ranks that have agreed to make it all have it. */
+static int comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size, int rank)
+{
+	struct gyre_context *ctx = comm->ctx;
+	int err;
+
 	err = gy_select_init(&comm->select, &ctx->cfg, size, comm_lends(ctx, ranks, size));
 	if (err)
-		goto free_comm;
+		return err;
+	comm->id = id;
+	comm->rank = rank;
+	comm->size = size;
+	memcpy(comm->ranks, ranks, size * sizeof(*ranks));
 	gy_list_add_tail(&ctx->engine.comms, &comm->link);
+	return 0;
+}
+
+int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
+		   struct gyre_comm **commp)
+{
+	struct gyre_comm *comm = comm_alloc(ctx, size);
+	int err;
+
+	if (!comm)
+		return -ENOMEM;
+	err = comm_open(comm, id, ranks, size, rank);
+	if (err) {
+		gy_comm_free(comm);
+		return err;
+	}
 	*commp = comm;
 	return 0;
-
-free_comm:
-	gy_comm_free(comm);
-	return err;
 }
 
 static void comm_unpark_all(struct gy_engine *e, struct gy_list *list)
@@ -410,6 +431,11 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	comm_fail(comm, err, why);
 }
 
+static void comm_was_here(struct gy_engine *e, uint32_t id)
+{
+	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = id;
+}
+
 bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id)
 {
 	unsigned i;
@@ -420,15 +446,15 @@ bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id)
 	return false;
 }
 
-void gy_comm_tell_destroyed(struct gy_engine *e, uint32_t id, struct gy_peer *peer)
+int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
+		   const char *what)
 {
 	char why[TEXT_MAX];
-	struct gy_hdr hdr = { .kind = GY_MSG_ABORT, .comm = id, .arg = EPROTO };
+	struct gy_hdr hdr = { .kind = GY_MSG_ABORT, .comm = id, .arg = (uint32_t)-err };
 
-	snprintf(why, sizeof(why), "rank %d of the world has destroyed the communicator",
-		 e->ctx->rank);
+	snprintf(why, sizeof(why), "rank %d of the world %s", e->ctx->rank, what);
 	hdr.len = (uint32_t)strlen(why);
-	gy_peer_msg(e, peer, &hdr, why);
+	return gy_peer_msg(e, peer, &hdr, why);
 }
 
 void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
@@ -517,7 +543,7 @@ void gyre_comm_destroy(struct gyre_comm *comm)
 			     comm->rank);
 	else if (comm_is_called(comm))
 		gy_comm_fail(comm, -EPROTO, "rank %d has destroyed the communicator", comm->rank);
-	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = comm->id;
+	comm_was_here(e, comm->id);
 	gy_comm_free(comm);
 	gy_engine_leave(e);
 }
@@ -568,11 +594,74 @@ static uint32_t split_id(struct gy_engine *e)
 	return (uint32_t)id;
 }
 
+/* This rank will not have what others may have already: who calls on it is told. */
+static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	gy_engine_enter(e);
+	gy_comm_fail(comm, err, "rank %d cannot make a communicator: %s", comm->rank,
+		     gyre_strerror(err));
+	comm_was_here(e, id);
+	gy_engine_leave(e);
+}
+
+/*
+ * Every rank's colour, key and name into all.  Twice: who has seen the second end knows that all
+ * have seen the first, so no rank has the new communicator while another, for which the first has
+ * failed, has never heard of it.
+ */
+static int split_exchange(struct gyre_comm *comm, struct split *own, struct split *all)
+{
+	uint32_t id;
+	int err;
+
+	if (comm->rank == 0)
+		own->id = split_id(&comm->ctx->engine);
+	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
+	if (err)
+		return err;
+	id = all[0].id;
+	if (!id) {
+		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
+		return -ENOSPC;
+	}
+	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
+	if (err)
+		split_abandon(comm, id, err);
+	return err;
+}
+
+/*
+ * What can fail on one rank alone comes before the exchange: after it the others would have a
+ * communicator that lacks a member.
+ */
+static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_comm *mine)
+{
+	struct split *all = gy_alloc_array(comm->size, sizeof(*all));
+	int *ranks = gy_alloc_array(comm->size, sizeof(*ranks));
+	struct gy_engine *e = &comm->ctx->engine;
+	int rank = 0, size, err = -ENOMEM;
+
+	if (all && ranks)
+		err = split_exchange(comm, own, all);
+	if (!err && own->color >= 0) {
+		size = split_members(comm, all, ranks, &rank);
+		gy_engine_enter(e);
+		err = comm_open(mine, all[0].id, ranks, size, rank);
+		gy_engine_leave(e);
+	}
+	gy_free(ranks);
+	gy_free(all);
+	return err;
+}
+
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp)
 {
-	struct split own = { .color = color, .key = key }, *all;
+	struct split own = { .color = color, .key = key };
+	struct gyre_comm *mine;
 	struct gy_engine *e;
-	int *ranks, rank = 0, size, err;
+	int err;
 
 	if (!comm || !newp || color < -1) {
 		gy_err("gyre_comm_split: %s", !comm   ? "comm is NULL"
@@ -581,29 +670,18 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 		return -EINVAL;
 	}
 	e = &comm->ctx->engine;
-	all = gy_alloc_array(comm->size, sizeof(*all));
-	ranks = gy_alloc_array(comm->size, sizeof(*ranks));
-	err = -ENOMEM;
-	if (!all || !ranks)
-		goto out;
-	if (comm->rank == 0)
-		own.id = split_id(e);
-	err = gyre_allgather(&own, all, sizeof(own), GYRE_UINT8, comm);
-	if (err)
-		goto out;
-	if (!all[0].id) {
-		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
-		err = -ENOSPC;
-		goto out;
-	}
-	size = split_members(comm, all, ranks, &rank);
 	gy_engine_enter(e);
-	*newp = NULL;
-	if (color >= 0)
-		err = gy_comm_create(comm->ctx, all[0].id, ranks, size, rank, newp);
+	mine = comm_alloc(comm->ctx, comm->size);
 	gy_engine_leave(e);
-out:
-	gy_free(ranks);
-	gy_free(all);
+	if (!mine)
+		return -ENOMEM;
+	err = split_make(comm, &own, mine);
+	if (!err)
+		*newp = color >= 0 ? mine : NULL;
+	if (err || color < 0) {
+		gy_engine_enter(e);
+		gy_comm_free(mine);
+		gy_engine_leave(e);
+	}
 	return err;
 }

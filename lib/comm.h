@@ -64,12 +64,14 @@ void gy_comm_drop_unmatched(struct gyre_comm *comm);
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
 
-/*
- * Whether a communicator of this id has been destroyed here, as far back as remembered; and telling
- * a peer that still calls on it.  When there is no room to tell it, its next probe finds out.
- */
+/* Whether a communicator of this id has been destroyed here, as far back as remembered. */
 bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id);
-void gy_comm_tell_destroyed(struct gy_engine *e, uint32_t id, struct gy_peer *peer);
+/*
+ * Tells a peer that its call on a communicator which is not here fails, since this rank `what`.  0,
+ * or -errno when it could not be told.
+ */
+int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
+		   const char *what);
 
 /* Fails it for good: logs, ends its runs and posted receives, tells the other members. */
 void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)

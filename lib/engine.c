@@ -99,7 +99,8 @@ void gy_engine_fini(struct gy_engine *e)
 	while ((pos = gy_list_pop(&e->mems))) {
 		struct gy_mem *m = gy_list_entry(pos, struct gy_mem, link);
 
-		gy_mem_unregister(e->ctx, m->ptr, m->len);
+		if (m->registered)
+			gy_mem_unregister(e->ctx, m->ptr, m->len);
 		if (!m->users)
 			gy_mem_put(m->nic, m->ptr, m->len);
 		gy_free(m);
@@ -211,6 +212,10 @@ static gy_cold void engine_tick(struct gy_engine *e)
 	struct gy_list *pos;
 
 	e->tick_ns = e->clock_ns + TICK_NS;
+	if (gy_unlikely(e->pool.starved)) {	/* memory may be there again */
+		e->pool.starved = false;
+		gy_engine_mark_all(e);
+	}
 	if (e->ctx->wire)
 		gy_wire_tick(e->ctx->wire, e->clock_ns);
 	gy_peers_tick(e);

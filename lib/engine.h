@@ -83,6 +83,7 @@ struct gy_lend_body {
 struct gy_mem {
 	struct gy_list link;	/* struct gy_engine.mems */
 	bool users;
+	bool registered;	/* transports were told; else it is as ordinary memory */
 	struct gy_nic *nic;	/* that made it; NULL: the system, or the user */
 	void *ptr;
 	size_t len;

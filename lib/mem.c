@@ -115,7 +115,7 @@ int gyre_mem_alloc(struct gyre_context *ctx, size_t len, void **ptrp)
 	gy_engine_enter(&ctx->engine);
 	err = gy_mem_get(ctx, len, &m->nic, &m->ptr);
 	if (!err) {
-		gy_mem_register(ctx, m->ptr, len);	/* or else it is as ordinary memory */
+		m->registered = !gy_mem_register(ctx, m->ptr, len);
 		gy_list_add_tail(&ctx->engine.mems, &m->link);
 	}
 	gy_engine_leave(&ctx->engine);
@@ -142,7 +142,8 @@ int gyre_mem_free(struct gyre_context *ctx, void *ptr)
 	m = mem_find(ctx, ptr, false);
 	if (m) {
 		gy_list_del(&m->link);
-		gy_mem_unregister(ctx, m->ptr, m->len);
+		if (m->registered)
+			gy_mem_unregister(ctx, m->ptr, m->len);
 		gy_mem_put(m->nic, m->ptr, m->len);
 		gy_free(m);
 	}
@@ -166,7 +167,7 @@ int gyre_mem_register(struct gyre_context *ctx, void *ptr, size_t len)
 	m = gy_alloc(sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	*m = (struct gy_mem){ .users = true, .ptr = ptr, .len = len };
+	*m = (struct gy_mem){ .users = true, .registered = true, .ptr = ptr, .len = len };
 	gy_engine_enter(&ctx->engine);
 	err = mem_overlaps(ctx, ptr, len) ? -EEXIST : gy_mem_register(ctx, ptr, len);
 	if (!err)

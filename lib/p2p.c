@@ -264,7 +264,7 @@ void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct g
 	if (source < 0)
 		return;
 	if ((int32_t)(hdr->seq - comm->received[source]) < 0) {
-		gy_peer_expel(peer, "it sent a message twice");
+		gy_peer_expel(peer, -EPROTO, "it sent a message twice");
 		return;
 	}
 	p = gy_park(e, peer, hdr, body);
@@ -346,14 +346,14 @@ static int p2p_can_come(const struct gyre_request *recv)
 			can |= recv->root == i;
 			continue;
 		}
-		peer = gy_peer_get(comm->ctx, comm->ranks[i]);
-		if (!peer)
-			err = -EHOSTUNREACH;
-		else if (peer->left || peer->state == GY_PEER_LOST)
+		err = gy_peer_get(comm->ctx, comm->ranks[i], &peer);
+		if (err)
+			break;
+		if (peer->left || peer->state == GY_PEER_LOST)
 			gone = peer;
 		else
 			err = gy_peer_need(peer, comm);
-		can |= peer && peer != gone;
+		can |= peer != gone;
 	}
 	return err || can || !gone ? err : gy_peer_need(gone, comm);
 }
@@ -464,9 +464,9 @@ static int p2p_start_send(struct gy_engine *e, struct gyre_request *req)
 		self_send(e, req);
 		return 0;
 	}
-	peer = gy_peer_get(comm->ctx, comm->ranks[req->root]);
-	if (!peer)
-		return -EHOSTUNREACH;
+	err = gy_peer_get(comm->ctx, comm->ranks[req->root], &peer);
+	if (err)
+		return err;
 	if (p2p_send_now(e, req, peer))
 		return 0;
 	if (gy_engine_nruns(e) >= GY_MAX_RUNS)

@@ -37,24 +37,25 @@ int gy_peer_transport(const struct gyre_context *ctx, int rank)
 	return peer_next_transport(ctx, rank, 0);
 }
 
-struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
+int gy_peer_get(struct gyre_context *ctx, int rank, struct gy_peer **peerp)
 {
 	struct gy_engine *e = &ctx->engine;
 	struct gy_peer *peer = e->peers[rank];
 	int i, err;
 
+	*peerp = peer;
 	if (peer)
-		return peer;
+		return 0;
 	i = gy_peer_transport(ctx, rank);
 	if (i < 0) {
 		gy_err("no transport joins rank %d to rank %d (GYRE_TRANSPORT restricts "
 		       "the choice)",
 		       ctx->rank, rank);
-		return NULL;
+		return -EHOSTUNREACH;
 	}
 	peer = gy_alloc(sizeof(*peer));
 	if (!peer)
-		return NULL;
+		return -ENOMEM;
 	peer->ctx = ctx;
 	peer->rank = rank;
 	gy_list_init(&peer->streams);
@@ -64,10 +65,10 @@ struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank)
 		gy_err("cannot make an endpoint to rank %d by %s: %s", rank, gy_transports[i]->name,
 		       gyre_strerror(err));
 		gy_free(peer);
-		return NULL;
+		return err;
 	}
-	e->peers[rank] = peer;
-	return peer;
+	*peerp = e->peers[rank] = peer;
+	return 0;
 }
 
 int gy_peer_connect(struct gy_peer *peer)
@@ -166,9 +167,9 @@ gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
 
 struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
 {
-	struct gy_peer *peer = gy_peer_get(ctx, rank);
+	struct gy_peer *peer;
 
-	if (!peer || peer->state == GY_PEER_LOST)
+	if (gy_peer_get(ctx, rank, &peer) || peer->state == GY_PEER_LOST)
 		return NULL;
 	/* It has found that a transport which we still think of does not join us. */
 	if (strcmp(peer->ep->ops->name, transport) &&
@@ -262,11 +263,11 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 }
 
 /* Told first: it may be waiting for us, and once lost it hears nothing more from us. */
-gy_cold void gy_peer_expel(struct gy_peer *peer, const char *why)
+gy_cold void gy_peer_expel(struct gy_peer *peer, int err, const char *why)
 {
 	if (!peer->ctx->engine.leaving)
-		peer_lost_comms(peer, -EPROTO, why);
-	gy_ep_down(peer->ep, -EPROTO, why);
+		peer_lost_comms(peer, err, why);
+	gy_ep_down(peer->ep, err, why);
 }
 
 /* ---- leaving ---- */

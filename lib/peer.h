@@ -47,18 +47,19 @@ struct gy_peer {
 };
 
 /*
- * The peer for a world rank (made when needed), not connected.  NULL: no memory, or no transport
- * reaches it.
+ * The peer for a world rank (made when needed), not connected.  -ENOMEM, -EHOSTUNREACH (no
+ * transport reaches it), -errno of a transport that cannot make an endpoint.
  */
-struct gy_peer *gy_peer_get(struct gyre_context *ctx, int rank);
+int gy_peer_get(struct gyre_context *ctx, int rank, struct gy_peer **peerp);
 
 /* Position in gy_transports of the one that joins us to that rank; -1: none does. */
 int gy_peer_transport(const struct gyre_context *ctx, int rank);
 
 /*
- * It breaks the protocol: every communicator that it is in fails, itself is told, and it is lost.
+ * It breaks the protocol, or there is no memory for what it says: every communicator that it is in
+ * fails, itself is told, and it is lost.
  */
-void gy_peer_expel(struct gy_peer *peer, const char *why);
+void gy_peer_expel(struct gy_peer *peer, int err, const char *why);
 
 /* Starts to connect, when IDLE.  0, or the peer's error. */
 int gy_peer_connect(struct gy_peer *peer);

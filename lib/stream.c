@@ -154,13 +154,14 @@ static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy
 int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		   const struct gy_end *end, bool out, unsigned nin)
 {
-	struct gy_peer *peer = gy_peer_get(e->ctx, gy_run_world_rank(run, end));
+	struct gy_peer *peer;
 	struct gy_list *pos, *after;
 	struct gy_stream *s;
 	int err;
 
-	if (!peer)
-		return -EHOSTUNREACH;
+	err = gy_peer_get(e->ctx, gy_run_world_rank(run, end), &peer);
+	if (err)
+		return err;
 	s = stream_alloc(e);
 	if (!s)
 		return -ENOMEM;
@@ -247,7 +248,8 @@ static gy_cold void stream_revoke_grants(struct gy_stream *s)
 	const int rank = gy_comm_rank_of(comm, s->peer->rank);
 
 	if (s->peer->state == GY_PEER_UP && (rank < 0 || !comm->told[rank]))
-		gy_peer_expel(s->peer, "it is stopped while it may write to memory of this rank");
+		gy_peer_expel(s->peer, -EPROTO,
+			      "it is stopped while it may write to memory of this rank");
 }
 
 /* Nobody may touch the memory of a stream that ends early. */
@@ -925,7 +927,7 @@ static struct gy_stream *stream_find(const struct gy_peer *peer, const struct gy
 
 static gy_cold void stream_bad_message(struct gy_peer *peer)
 {
-	gy_peer_expel(peer, "it sent a message that does not fit its streams");
+	gy_peer_expel(peer, -EPROTO, "it sent a message that does not fit its streams");
 }
 
 static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
@@ -969,6 +971,24 @@ static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct
 		gy_peer_consumed(e, peer, hdr->len);
 }
 
+/*
+ * There is no memory to keep a message until its call.  Who makes that call on a communicator that
+ * this rank is still to make is told too.
+ */
+static gy_cold void deliver_unkept(struct gy_engine *e, struct gyre_comm *comm,
+				   struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	deliver_drop(e, peer, hdr);
+	if (comm) {
+		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d",
+			     gy_comm_rank_of(comm, peer->rank));
+		return;
+	}
+	gy_err("no memory for a message of rank %d of the world", peer->rank);
+	if (gy_comm_refuse(e, hdr->comm, peer, -ENOMEM, "has no memory for a message"))
+		gy_peer_expel(peer, -ENOMEM, "it sent a message that there is no memory for");
+}
+
 /* The thread of a straight line takes its messages itself; it may sleep while another drives. */
 static void deliver_tell_line(struct gy_engine *e, struct gyre_comm *comm,
 			      const struct gy_hdr *hdr)
@@ -1007,7 +1027,7 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 		return;
 	}
 	if (gy_unlikely(peer->parked_bytes > PARK_MAX)) {
-		gy_peer_expel(peer, "it sent too many messages that belong to no call");
+		gy_peer_expel(peer, -EPROTO, "it sent too many messages that belong to no call");
 		return;
 	}
 	if (comm && hdr->coll == GY_P2P && !hdr->off &&
@@ -1020,7 +1040,7 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 		return;		/* it was refused */
 	p = gy_park(e, peer, hdr, body);
 	if (!p) {
-		gy_ep_down(ep, -ENOMEM, "sent a message that there is no memory for");
+		deliver_unkept(e, comm, peer, hdr);
 		return;
 	}
 	gy_list_add_tail(&peer->parked, &p->link);
@@ -1051,7 +1071,9 @@ static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct 
 		if (comm)
 			gy_comm_tell(comm, peer);
 		else if (hdr->kind != GY_MSG_RELEASE)
-			gy_comm_tell_destroyed(e, hdr->comm, peer);
+			/* no room to tell it: its next probe finds out */
+			gy_comm_refuse(e, hdr->comm, peer, -EPROTO,
+				       "has destroyed the communicator");
 		deliver_drop(e, peer, hdr);
 		return;
 	}

@@ -103,6 +103,19 @@ TESTS += %D%/unit/test_engine_stress
 LONG_TESTS += %D%/unit/test_engine_stress
 %C%_unit_test_engine_stress_SOURCES = %D%/unit/test_engine_stress.c $(inproc_sources)
 %C%_unit_test_engine_stress_LDADD = libgy.la
+check_PROGRAMS += %D%/unit/test_ladders %D%/unit/test_noalloc
+TESTS += %D%/unit/test_ladders %D%/unit/test_noalloc
+LONG_TESTS += %D%/unit/test_ladders %D%/unit/test_noalloc
+%C%_unit_test_ladders_SOURCES = %D%/unit/test_ladders.c $(inproc_sources)
+%C%_unit_test_ladders_LDADD = libgy.la
+%C%_unit_test_ladders_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
+%C%_unit_test_noalloc_SOURCES = \
+	%D%/unit/heap_count.c \
+	%D%/unit/heap_count.h \
+	%D%/unit/test_noalloc.c \
+	$(inproc_sources)
+%C%_unit_test_noalloc_LDADD = libgy.la
+%C%_unit_test_noalloc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mmap,--wrap=sim_parcel_new
 
 # One suite for every transport.  It has the upcalls itself, so nothing that defines them may be linked.
 check_PROGRAMS += %D%/multi/test_conformance

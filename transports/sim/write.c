@@ -261,16 +261,16 @@ int sim_write_new(struct sim_ep *owner, const struct gy_grain *g, struct sim_par
 	bool is_void;
 
 	*pp = NULL;
-	why = write_check(owner, g, &x, &is_void);
-	if (why) {
-		write_refuse(owner, why);
-		return 0;
-	}
-	if (is_void)
-		return 0;
 	p = sim_parcel_new(owner, SIM_WRITE, sim_body_len(owner, g->hdr.len));
 	if (!p)
 		return -ENOMEM;
+	why = write_check(owner, g, &x, &is_void);
+	if (why || is_void) {
+		sim_parcel_free(p);
+		if (why)
+			write_refuse(owner, why);
+		return 0;
+	}
 	p->ticket = g->ticket;
 	p->id = x->id;
 	p->dst = (char *)x->ptr + g->to_off;
