@@ -606,12 +606,18 @@ static int p2p_request(const char *name, const struct p2p_args *args, bool persi
 	return err;
 }
 
-/* A receive that no message has matched, and that is not to be. */
+/*
+ * A receive that is not to be, since the send that goes with it cannot be.  One that has its
+ * message already cannot give it back.
+ */
 static gy_cold void p2p_withdraw(struct gy_engine *e, struct gyre_request *recv, int err)
 {
 	if (atomic_load_explicit(&recv->run.state, memory_order_relaxed) != GY_RUN_RUNNING ||
-	    recv->run.plan)
+	    recv->run.plan) {
+		gy_comm_fail(recv->comm, err, "rank %d has received, and cannot send: %s",
+			     recv->comm->rank, gyre_strerror(err));
 		return;
+	}
 	gy_list_del(&recv->link);
 	gy_request_done(e, recv, err);
 }

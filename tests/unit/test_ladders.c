@@ -32,6 +32,7 @@
 #define MAX_RANKS 4
 #define MAX_ALL 32768		/* elements of a vector of all ranks */
 #define MAX_RUNGS 5000
+#define LATE_LOOKS 30		/* after so many, messages have arrived */
 #define SOON_NS 1000000000ull	/* virtual */
 
 struct ladder;
@@ -300,14 +301,18 @@ static int run_barrier(struct seat *s)
 	return err;
 }
 
-/* To the next, from the one before. */
+/* To the next, from the one before; some find their message there. */
 static int run_sendrecv(struct seat *s)
 {
 	const int nranks = s->ladder->nranks, to = (s->rank + 1) % nranks;
 	const int from = (s->rank + nranks - 1) % nranks;
 	const size_t n = s->ladder->count;
-	int err;
+	int err, i;
 
+	for (i = 0; i < LATE_LOOKS && s->rank % 2; i++) {
+		gy_sim_sleep(s->sim, 10000);
+		gyre_progress(s->ctx);
+	}
 	do
 		err = gyre_sendrecv(s->in, n, GYRE_INT64, to, 7, s->out, n, GYRE_INT64, from, 7,
 				    s->world, NULL);
