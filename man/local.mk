@@ -2,6 +2,7 @@
 dist_man_MANS += %D%/gyre-bench.1
 dist_man_MANS += %D%/gyre-info.1
 dist_man_MANS += %D%/gyre-train.1
+dist_man_MANS += %D%/gyre-wan.1
 dist_man_MANS += %D%/gyrerun.1
 dist_man_MANS += %D%/gyre.7
 dist_man_MANS += %D%/gyre-env.7

@@ -15,6 +15,7 @@ EXTRA_DIST += \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_gyrerun.sh \
 	%D%/multi/test_info.sh \
+	%D%/multi/test_wan.sh \
 	%D%/multi/test_big.sh \
 	%D%/multi/train.sh \
 	%D%/run-test.sh
@@ -47,6 +48,7 @@ TESTS += \
 	%D%/check-man.sh \
 	%D%/check-symbols.sh \
 	%D%/multi/test_readme.sh
+LONG_TESTS += %D%/multi/test_wan.sh
 
 if HAVE_TRAIN
 unit_tests += \

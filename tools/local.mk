@@ -39,3 +39,15 @@ bin_PROGRAMS += %D%/gyre-info
 	$(info_json) $(info_verbs)
 %C%_gyre_info_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS) $(JANSSON_CFLAGS) $(VERBS_CFLAGS)
 %C%_gyre_info_LDADD = libgy.la $(HWLOC_LIBS) $(JANSSON_LIBS) $(VERBS_LIBS)
+
+# gyre-wan: needs Linux only; nothing of the library.
+bin_PROGRAMS += %D%/gyre-wan
+%C%_gyre_wan_SOURCES = \
+	%D%/gyre-wan.c \
+	%D%/gyre-wan.h \
+	%D%/gyre-wan-relay.c \
+	%D%/gyre-wan-site.c \
+	%D%/gyre-wan-topo.c
+%C%_gyre_wan_CPPFLAGS = $(AM_CPPFLAGS) -DGYRE_WAN_DIR='"$(pkgdatadir)/wan"'
+wandir = $(pkgdatadir)/wan
+dist_wan_DATA = %D%/wan/four-regions.topo
