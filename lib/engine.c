@@ -250,7 +250,6 @@ void gy_engine_mark_all(struct gy_engine *e)
 static int engine_pump(struct gy_engine *e)
 {
 	struct gy_list *pos = e->runs.next;
-	unsigned n;
 	int did = 0;
 
 	while (pos != &e->runs) {
@@ -259,11 +258,9 @@ static int engine_pump(struct gy_engine *e)
 		pos = pos->next;
 		if (!run->dirty || run->straight)
 			continue;
-		n = gy_engine_nruns(e);
 		gy_run_pump(e, run);
 		did++;
-		/* pos may have ended too; the pumped are clean now */
-		if (gy_engine_nruns(e) != n)
+		if (gy_list_empty(pos))		/* it has ended too; the pumped are clean now */
 			pos = e->runs.next;
 	}
 	return did;
