@@ -8,6 +8,7 @@
  * end it with -EPROTO.  Neither fails the communicator.  A send completes when its
  * buffer may be reused, which says nothing about the receiver.  Sending to oneself works, given a
  * receive that was posted or is nonblocking.  Forms and errors as for collectives (coll.h).
+ * MT-Safe; messages that several threads send are in the order in which their calls come.
  */
 #include <gyre/request.h>
 
