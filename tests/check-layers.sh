@@ -60,8 +60,10 @@ done
 # Files that no local.mk lists are missing in the distribution.  A program of one file is listed
 # without its .c.
 for f in "${files[@]}"; do
-	grep -qE "%D%/$(sed 's/\./\\./g; s/\\\.c$/(\\.c)?/' <<<"${f#*/}")([[:blank:]]|$)" \
-		"${f%%/*}/local.mk" || complain "$f" "not in ${f%%/*}/local.mk"
+	mk=${f%/*}/local.mk
+	[ -e "$mk" ] || mk=${f%%/*}/local.mk
+	grep -qE "%D%/$(sed 's/\./\\./g; s/\\\.c$/(\\.c)?/' <<<"${f#"${mk%/*}"/}")([[:blank:]]|$)" "$mk" ||
+		complain "$f" "not in $mk"
 done
 
 echo "${#files[@]} files, $bad complaints"

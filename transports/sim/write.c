@@ -265,6 +265,7 @@ int sim_write_new(struct sim_ep *owner, const struct gy_grain *g, struct sim_par
 	if (!p)
 		return -ENOMEM;
 	why = write_check(owner, g, &x, &is_void);
+	owner->writes_in++;		/* until the parcel is freed */
 	if (why || is_void) {
 		sim_parcel_free(p);
 		if (why)
@@ -275,7 +276,6 @@ int sim_write_new(struct sim_ep *owner, const struct gy_grain *g, struct sim_par
 	p->id = x->id;
 	p->dst = (char *)x->ptr + g->to_off;
 	x->sent += g->hdr.len;
-	owner->writes_in++;
 	*pp = p;
 	return 0;
 }
