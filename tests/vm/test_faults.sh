@@ -41,13 +41,21 @@ start_job() {
 	fail "no result after a minute"
 }
 
+# Leaves its connections and a core file in the logs.
+stuck() {
+	ss -tno
+	kill -ABRT "$1"
+	wait "$1"
+	fail "process $1 has not ended"
+}
+
 # failed NAME SECONDS PATTERN PID...: each ends with an error in that time, and its message matches.
 failed() {
 	local job=$1 end=$((SECONDS + $2)) pattern=$3 pid rc
 	shift 3
 	for pid in "$@"; do
 		while kill -0 "$pid" 2>/dev/null; do
-			[ $SECONDS -lt $end ] || fail "process $pid has not ended"
+			[ $SECONDS -lt $end ] || stuck "$pid"
 			sleep 0.1
 		done
 		wait "$pid"
