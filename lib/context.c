@@ -38,6 +38,17 @@ struct gather {
 	struct gy_boot *boot;	/* NULL: the caller's own */
 };
 
+/* A caller's own function may not keep to -errno. */
+static int gather_all(const struct gather *g, const void *in, void *out, size_t len)
+{
+	const int err = g->fn(g->arg, in, out, len);
+
+	if (err > 0)
+		gy_err("gyre_context_create: attr->allgather returned %d, neither 0 nor -errno",
+		       err);
+	return err > 0 ? -EPROTO : err;
+}
+
 static int gather_alone(void *arg, const void *in, void *out, size_t len)
 {
 	memcpy(out, in, len);
@@ -180,7 +191,7 @@ static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool
 	ctx->sys->ops->node(ctx->sys, own.node);
 	memcpy(own.key, ctx->job_key, sizeof(own.key));
 	settings_text(&ctx->cfg, own.settings, sizeof(own.settings));
-	err = g->fn(g->arg, &own, all, sizeof(own));
+	err = gather_all(g, &own, all, sizeof(own));
 	*local = true;
 	for (i = 0; i < ctx->nranks && !err; i++) {
 		err = blob_check(all, i);
@@ -257,7 +268,7 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 	 */
 	if (err)
 		memset(own, 0, sizeof(*own));
-	i = g->fn(g->arg, own, ctx->job, sizeof(*own));
+	i = gather_all(g, own, ctx->job, sizeof(*own));
 	gy_free(own);
 	if (err || i)
 		return err ? err : i;

@@ -158,10 +158,11 @@ int gyre_mem_register(struct gyre_context *ctx, void *ptr, size_t len)
 	struct gy_mem *m;
 	int err;
 
-	if (!ctx || !ptr || !len) {
+	if (!ctx || !ptr || !len || len > UINTPTR_MAX - (uintptr_t)ptr) {
 		gy_err("gyre_mem_register: %s", !ctx   ? "ctx is NULL"
 						: !ptr ? "ptr is NULL"
-						       : "len is 0");
+						: !len ? "len is 0"
+						       : "len is too large");
 		return -EINVAL;
 	}
 	m = gy_alloc(sizeof(*m));

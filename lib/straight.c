@@ -147,6 +147,9 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	} else if (mv->nin) {
 		result = line->inputs[input];	/* sent out of its only input */
 	}
+	/* While a send waits for room, another call may use the buffer that the next would read. */
+	if (!err && result.base >= LINE_BOUNCE && mv->nout > 1)
+		err = -EOPNOTSUPP;
 	for (i = mv->nin; i < (unsigned)mv->nin + mv->nout && !err; i++) {
 		if (end[i].space != GY_STREAM)
 			continue;

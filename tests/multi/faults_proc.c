@@ -337,7 +337,7 @@ static int job_run(uint64_t seed)
 	static const char *const transports[] = { "shm", "tcp", "auto" };
 	struct job job = { .seed = seed };
 	uint64_t rng = seed, i;
-	char *log;
+	char *log, stall[24];
 	int failed;
 
 	job.fault = (enum fault)(seed % 5 < NFAULTS ? seed % 5 : DIES);
@@ -353,7 +353,10 @@ static int job_run(uint64_t seed)
 	if (job.shared == MAP_FAILED)
 		abort();
 	setenv("GYRE_LATE_WARN_MS", "100", 1);
-	setenv("GYRE_STALL_TIMEOUT_MS", job.fault == STALLS ? "500" : "60000", 1);
+	/* The stall timeout counts while ranks connect, too, and these share their cores. */
+	snprintf(stall, sizeof(stall), "%llu",
+		 (unsigned long long)(job.fault == STALLS ? 1500 * faults_slowdown() : 60000));
+	setenv("GYRE_STALL_TIMEOUT_MS", stall, 1);
 	setenv("GYRE_CMA", faults_next(&rng) % 2 ? "on" : "off", 1);
 	faults_capture();
 	job_fork(&job);

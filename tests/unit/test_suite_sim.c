@@ -27,6 +27,7 @@
 
 #define MAX_RANKS 64
 #define DOING 200
+#define MIN_ROUNDS 16		/* of random cases, however slow the machine */
 
 static bool verbose;
 static int stall_ms = 2000;		/* virtual: nothing takes that long */
@@ -337,8 +338,8 @@ int main(int argc, char **argv)
 	}
 	if (products)
 		failed = product(9);
-	for (i = 0;
-	     random && i < rounds && !failed && (rounds != UINT64_MAX || seconds() - start < time);
+	for (i = 0; random && i < rounds && !failed &&
+		    (rounds != UINT64_MAX || seconds() - start < time || i < MIN_ROUNDS);
 	     i++)
 		failed = random_round(seed + i, nranks, cases);
 	if (!failed && gy_alloc_live()) {
