@@ -632,7 +632,7 @@ int main(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	uint64_t seed = 1, nseeds = inproc_long() ? 6 : 1, i;
+	uint64_t seed = 1, nseeds = inproc_long() ? 3 : 1, i;
 	const char *only = NULL;
 	int opt, err = 0;
 

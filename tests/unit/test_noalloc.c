@@ -347,7 +347,7 @@ static int thread_round(const char *transport, int nranks, bool gyre_mem, const 
 		.nranks = nranks,
 		.gyre_mem = gyre_mem,
 		.only = WHATS,
-		.reps = inproc_long() ? 1000 : 50,
+		.reps = inproc_long() ? 200 : 50,
 	};
 
 	inproc_init(&job, nranks, transport);
@@ -394,7 +394,7 @@ static int sim_round(int nranks, unsigned caps, uint64_t seed, enum what only,
 	char text[64];
 
 	r.base.gyre_mem = seed % 2;
-	r.base.reps = inproc_long() ? 24 : 8;
+	r.base.reps = inproc_long() ? 16 : 8;
 	gy_config_init(&r.cfg);
 	if (algorithm) {
 		snprintf(text, sizeof(text), "%s=%s", what_names[only], algorithm);
