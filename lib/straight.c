@@ -351,8 +351,10 @@ static uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
 		} else {
 			straight_reduce(e, run, step, base);
 		}
-		if (gy_unlikely(n) && step->last) {
-			straight_unpark(e, parked, n);
+		/* Used up; unless the run has ended in a send, and its messages with it. */
+		if (gy_unlikely(n) && (step->last || step->what == LINE_REDUCE)) {
+			if (straight_running(run))
+				straight_unpark(e, parked, n);
 			n = 0;
 		}
 	}
