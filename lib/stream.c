@@ -238,20 +238,6 @@ bool gy_stream_is_reachable(const struct gy_stream *s)
 	return stream_is_written(s) && stream_unwritten(s);
 }
 
-/*
- * Of grants, too, the peer must have heard that they are void: with no room to tell it, it is
- * stopped, and would write by them when it goes on.
- */
-static gy_cold void stream_revoke_grants(struct gy_stream *s)
-{
-	struct gyre_comm *comm = s->run->comm;
-	const int rank = gy_comm_rank_of(comm, s->peer->rank);
-
-	if (s->peer->state == GY_PEER_UP && (rank < 0 || !comm->told[rank]))
-		gy_peer_expel(s->peer, -EPROTO,
-			      "it is stopped while it may write to memory of this rank");
-}
-
 /* Nobody may touch the memory of a stream that ends early. */
 static gy_cold void stream_revoke(struct gy_stream *s)
 {
@@ -268,8 +254,6 @@ static gy_cold void stream_revoke(struct gy_stream *s)
 			stream_give_back(s);
 		if (s->out ? !s->grains_out : !stream_unwritten(s))
 			return;
-		if (!s->out)
-			stream_revoke_grants(s);
 	}
 	for (i = 0; i < GY_STREAM_SLOTS; i++)
 		if (s->slot[i])

@@ -176,10 +176,9 @@ struct gy_transport_ops {
 	 * that peer polls after reading, it finds whatever msg had taken before the revoke.  Cold.
 	 *
 	 * GY_CAP_WRITE: called only while this peer may write there, or a grain out of there is
-	 * with the transport.  Other grains, in both directions, still arrive, once each.  And what
-	 * msg has taken before the revoke, the peer's engine is told before another grain of its
-	 * goes out: it may hold grants that we have just taken back.  A peer that is lost by then
-	 * (peer->state) never gets at our memory again.
+	 * with the transport.  Other grains, in both directions, still arrive, once each.  The
+	 * peer may hold grants for this memory for as long as it likes: what it sends by them never
+	 * lands, nothing is heard of it there, and gy_sent is said to it as ever.
 	 */
 	void (*revoke)(struct gy_ep *ep, const void *ptr, size_t len);
 
