@@ -15,6 +15,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/log.h"
 #include "lib/peer.h"
 #include "lib/request.h"
@@ -416,6 +417,7 @@ void gy_comm_stop(struct gyre_comm *comm, int err)
 		gy_run_end(e, gy_list_entry(pos, struct gy_run, comm_link), err);
 	gy_p2p_fail(comm, err);
 	comm_drop_parked(comm);
+	gy_ports_wake(e);
 }
 
 void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
@@ -433,6 +435,7 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 
 static void comm_was_here(struct gy_engine *e, uint32_t id)
 {
+	gy_control_forget_comm(e, id);
 	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = id;
 }
 

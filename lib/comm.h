@@ -32,6 +32,7 @@ struct gyre_comm {
 	int rank, size;
 	int *ranks;			/* world rank of each */
 	uint32_t seq;			/* of the next collective */
+	uint32_t next_port;		/* number of the next port: control.h */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
 	/* of the last small blocking call, kept for the next; or NULL */

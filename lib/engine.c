@@ -22,6 +22,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/log.h"
 #include "lib/peer.h"
 #include "lib/request.h"
@@ -46,6 +47,8 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 	e->ctx = ctx;
 	gy_list_init(&e->runs);
 	gy_list_init(&e->comms);
+	gy_list_init(&e->ports);
+	gy_list_init(&e->early_control);
 	gy_list_init(&e->requests);
 	gy_list_init(&e->mems);
 	e->kernels = gy_kernels_best();
@@ -279,6 +282,8 @@ int gy_engine_progress(struct gy_engine *e)
 		if (ctx->nics[i])
 			did += ctx->nics[i]->ops->progress(ctx->nics[i]);
 	did += gy_engine_poll_fds(e);
+	if (gy_unlikely(e->ports_woken))
+		did += gy_ports_pump(e);
 	did += engine_pump(e);
 	return did;
 }
@@ -319,7 +324,7 @@ static __attribute__((unused)) bool engine_has_work(const struct gy_engine *e)
 		if (run->dirty && !run->straight)
 			return true;
 	}
-	return false;
+	return e->ports_woken;
 }
 
 /* Somebody else is the poller. */

@@ -24,6 +24,7 @@
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
  *   straight.c	the small-message executor		peer.c	   connections and their loss
  *   pool.c	slots					engine.c   token, waiting, time
+ *   control.c	control messages beside operations
  */
 #include <gyre/types.h>
 #include <stdatomic.h>
@@ -66,6 +67,7 @@ enum gy_msg_kind {
 	GY_MSG_ABORT,		/* body: text; arg: errno: this communicator has failed */
 	GY_MSG_BYE,		/* I leave and shall start nothing more */
 	GY_MSG_BYE_ACK,		/* I need nothing more from you */
+	GY_MSG_CONTROL,		/* control.h; arg: number of the port */
 };
 
 /*
@@ -196,6 +198,7 @@ struct gy_run {
 	uint32_t base, next;		/* oldest open move, next to open */
 	bool dirty;			/* something may be possible */
 	bool straight;			/* the straight-line executor has it */
+	bool owned;			/* a port waits for its end: control.h */
 	struct gy_line *line;		/* its plan compiled for that; see straight.c */
 	struct gy_peer *waits_for;	/* straight: of which it last found nothing */
 	uint64_t moved_ns;		/* last progress, coarse clock */
@@ -240,6 +243,9 @@ struct gy_engine {
 	bool armed;			/* transports will wake the poller */
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
 	struct gy_list comms;
+	struct gy_list ports;		/* struct gy_port.link */
+	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
+	bool ports_woken;
 	struct gyre_comm *world;
 	uint32_t next_ticket;
 	uint32_t next_comm;		/* number of the next communicator that this rank names */

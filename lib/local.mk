@@ -40,6 +40,8 @@ libgy_la_SOURCES += \
 	%D%/comm.h \
 	%D%/context.c \
 	%D%/context.h \
+	%D%/control.c \
+	%D%/control.h \
 	%D%/describe.c \
 	%D%/engine.c \
 	%D%/engine.h \

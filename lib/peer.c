@@ -13,6 +13,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/log.h"
 #include "lib/peer.h"
 
@@ -117,6 +118,7 @@ static void peer_mark_dirty(struct gy_peer *peer)
 
 	gy_list_for_each(pos, &peer->streams)
 		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
+	gy_ports_wake(&peer->ctx->engine);
 }
 
 /*
@@ -259,6 +261,7 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 		peer_left_comms(peer, err, why);
 	else
 		peer_lost_comms(peer, err, why);
+	gy_ports_wake(&peer->ctx->engine);
 	gy_engine_notify(&peer->ctx->engine);	/* a straight line may wait for it */
 }
 
@@ -416,6 +419,7 @@ void gy_peers_close(struct gy_engine *e, bool drain)
 			continue;
 		peer->state = GY_PEER_LOST;
 		peer->ep->ops->ep_close(peer->ep, drain);
+		gy_control_forget_peer(e, peer);
 		while ((pos = gy_list_pop(&peer->parked)))
 			gy_unpark(e, gy_list_entry(pos, struct gy_parked, link));
 		e->peers[i] = NULL;

@@ -9,6 +9,7 @@
 
 #include "lib/alloc.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/log.h"
 
 struct gyre_request *gy_request_get(struct gy_engine *e)
@@ -34,6 +35,7 @@ struct gyre_request *gy_request_get(struct gy_engine *e)
 void gy_request_put(struct gy_engine *e, struct gyre_request *req)
 {
 	req->active = false;
+	req->run.owned = false;
 	atomic_store_explicit(&req->run.state, GY_RUN_IDLE, memory_order_relaxed);
 	req->link.next = (struct gy_list *)e->free_requests;
 	e->free_requests = req;
@@ -54,6 +56,8 @@ void gy_requests_free(struct gy_engine *e)
 void gy_request_done(struct gy_engine *e, struct gyre_request *req, int err)
 {
 	req->run.err = err;
+	if (req->run.owned)
+		gy_ports_wake(e);
 	/* Pairs with the acquire loads of test and wait. */
 	atomic_store_explicit(&req->run.state, GY_RUN_DONE, memory_order_release);
 	gy_engine_notify(e);

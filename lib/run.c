@@ -15,6 +15,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/fpenv.h"
 #include "lib/peer.h"
 
@@ -605,6 +606,8 @@ void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
 	gy_list_del(&run->link);
 	gy_list_del(&run->comm_link);
 	gy_engine_count(e, -1);
+	if (run->owned)
+		gy_ports_wake(e);
 	run->err = err;
 	if (!err && run->hdr.coll != GY_P2P)
 		run->comm->history[run->hdr.seq % GY_HISTORY] = gy_fp(&run->hdr);

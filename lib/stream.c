@@ -22,6 +22,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/control.h"
 #include "lib/log.h"
 #include "lib/peer.h"
 
@@ -1042,6 +1043,10 @@ static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct 
 		return;
 	if (hdr->kind == GY_MSG_BYE || hdr->kind == GY_MSG_BYE_ACK) {
 		gy_peer_bye(e, peer, hdr);
+		return;
+	}
+	if (hdr->kind == GY_MSG_CONTROL) {
+		gy_control_deliver(e, peer, hdr, body);
 		return;
 	}
 	comm = gy_comm_find(e, hdr->comm);
