@@ -4,7 +4,7 @@
  *
  * Namespaces and devices have no names outside: they live as long as the fds that gyre-wan holds
  * and the processes inside, so nothing stays when it is killed.  Others enter a site through
- * /proc/GYRE_WAN_PID/fd.
+ * /proc/WAN_PID/fd.
  */
 #define _GNU_SOURCE
 #include "tools/gyre-wan.h"
@@ -144,7 +144,7 @@ void gw_sites_make(struct gw_net *net)
 static void site_names(const char *name)
 {
 	char path[] = "/tmp/gyre-wan.XXXXXX", sites[1024], *words = NULL;
-	const char *all = getenv("GYRE_WAN_SITES");
+	const char *all = getenv("WAN_SITES");
 	FILE *f;
 	int fd;
 
@@ -167,6 +167,7 @@ static void site_names(const char *name)
 		}
 	}
 	fclose(f);
+	umount2("/etc/hosts", MNT_DETACH);	/* that of the site that this comes from, if any */
 	if (mount(path, "/etc/hosts", NULL, MS_BIND, NULL) < 0)
 		fprintf(stderr, "gyre-wan: /etc/hosts stays as it is: %s\n", strerror(errno));
 	unlink(path);
@@ -181,25 +182,25 @@ void gw_site_enter(const struct gw_net *net, int site)
 		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s:%s:%d", i ? " " : "",
 					net->site[i].name, net->site[i].addr, net->site[i].netns);
 	snprintf(number, sizeof(number), "%d", (int)getppid());
-	setenv("GYRE_WAN_SITES", text, 1);
-	setenv("GYRE_WAN_PID", number, 1);
+	setenv("WAN_SITES", text, 1);
+	setenv("WAN_PID", number, 1);
 	gw_site_join(net->site[site].name);
 }
 
 void gw_site_join(const char *site)
 {
-	const char *all = getenv("GYRE_WAN_SITES"), *pid = getenv("GYRE_WAN_PID");
+	const char *all = getenv("WAN_SITES"), *pid = getenv("WAN_PID");
 	char sites[1024], path[64], index[16], *words = NULL;
 	int i = 0, fd;
 
 	if (!all || !pid)
-		gw_die("not below a running gyre-wan: GYRE_WAN_SITES and GYRE_WAN_PID are not set");
+		gw_die("not below a running gyre-wan: WAN_SITES and WAN_PID are not set");
 	snprintf(sites, sizeof(sites), "%s", all);
 	for (char *s = strtok_r(sites, " ", &words); s; s = strtok_r(NULL, " ", &words), i++) {
 		char *addr = strchr(s, ':'), *ns = addr ? strchr(addr + 1, ':') : NULL;
 
 		if (!ns)
-			gw_die("GYRE_WAN_SITES is not as gyre-wan has set it");
+			gw_die("WAN_SITES is not as gyre-wan has set it");
 		*addr++ = *ns++ = '\0';
 		if (strcmp(s, site) != 0 && strcmp(addr, site) != 0)
 			continue;
@@ -209,9 +210,9 @@ void gw_site_join(const char *site)
 			site_die(path);
 		close(fd);
 		snprintf(index, sizeof(index), "%d", i);
-		setenv("GYRE_WAN_SITE", s, 1);
-		setenv("GYRE_WAN_ADDR", addr, 1);
-		setenv("GYRE_WAN_INDEX", index, 1);
+		setenv("WAN_SITE", s, 1);
+		setenv("WAN_ADDR", addr, 1);
+		setenv("WAN_INDEX", index, 1);
 		site_names(s);
 		return;
 	}

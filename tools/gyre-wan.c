@@ -172,7 +172,7 @@ static void wan_setting(char **settings, int *n, const char *name, const char *v
 
 static void wan_options(struct wan_run *run, int argc, char **argv)
 {
-	const char *file = getenv("GYRE_WAN_TOPOLOGY");
+	const char *file = getenv("WAN_TOPOLOGY");
 	char *settings[WAN_SETTINGS];
 	double scale = 1;
 	int c, at, n = 0;

@@ -127,14 +127,14 @@ static void host_text(struct gr_child *c, const char *fmt, ...)
 		free(big);
 }
 
-/* The settings of the library that are set here hold there too; not where gyre-wan says we are. */
+/* The settings of the library that are set here hold there too. */
 static void host_describe_environment(const struct gr_job *job, struct gr_child *c)
 {
 	char **e;
 	int i;
 
 	for (e = environ; *e; e++)
-		if (strncmp(*e, "GYRE_", 5) == 0 && strncmp(*e, "GYRE_WAN_", 9) != 0)
+		if (strncmp(*e, "GYRE_", 5) == 0)
 			host_text(c, "env=%s", *e);
 	for (i = 0; i < job->nenv; i++)
 		host_text(c, "env=%s", job->env[i]);
