@@ -4,7 +4,8 @@
 // (bench/proto.c), the same data, f32 sum, Gloo's new-style calls (its old-style classes work in
 // place only and are not what its users call today).  With --device over an RDMA device: that knows
 // the old style only, so the input is copied first, and barriers go by shared memory.
-// Forks its own ranks, which meet through a directory.  Usage: gloo_bench [options] BENCH
+// Forks its own ranks, which meet through a directory; or with --rank is one of them, and the others
+// are started elsewhere with the same --store.  Usage: gloo_bench [options] BENCH
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +48,8 @@ struct gloo_plan {
 	bool bind = false;
 	std::string bench;
 	gloo::AllreduceOptions::Algorithm algorithm = gloo::AllreduceOptions::Algorithm::RING;
+	int rank = -1; // of this process; -1: all are forked here
+	std::string address = "127.0.0.1";
 	std::string directory;
 	std::string device; // of RDMA; empty: TCP
 	int gid_index = 0;
@@ -241,7 +244,7 @@ bool gloo_shape(const std::string &bench, data_shape *shape)
 std::shared_ptr<gloo::transport::Device> gloo_device(const gloo_plan *plan)
 {
 	if (plan->device.empty()) {
-		gloo::transport::tcp::attr attr("127.0.0.1");
+		gloo::transport::tcp::attr attr(plan->address.c_str());
 
 		return gloo::transport::tcp::CreateDevice(attr);
 	}
@@ -311,6 +314,17 @@ int gloo_option(gloo_plan *plan, int c, const char *arg)
 			return -EINVAL;
 		plan->gid_index = v;
 		return 0;
+	case 'r':
+		if (proto_number("--rank", arg, 0, 255, &v))
+			return -EINVAL;
+		plan->rank = v;
+		return 0;
+	case 'A':
+		plan->address = text;
+		return 0;
+	case 'S':
+		plan->directory = text;
+		return 0;
 	case 'a':
 		plan->algorithm = text == "bcube" ? gloo::AllreduceOptions::Algorithm::BCUBE
 						  : gloo::AllreduceOptions::Algorithm::RING;
@@ -329,6 +343,9 @@ int gloo_options(gloo_plan *plan, int argc, char **argv)
 		{ "algorithm", required_argument, nullptr, 'a' },
 		{ "device", required_argument, nullptr, 'd' },
 		{ "gid-index", required_argument, nullptr, 'g' },
+		{ "rank", required_argument, nullptr, 'r' },
+		{ "address", required_argument, nullptr, 'A' },
+		{ "store", required_argument, nullptr, 'S' },
 		{ nullptr, 0, nullptr, 0 },
 	};
 	data_shape shape;
@@ -347,14 +364,40 @@ int gloo_options(gloo_plan *plan, int argc, char **argv)
 		fprintf(stderr, "gloo_bench: only allreduce goes over an RDMA device\n");
 		return -EINVAL;
 	}
+	if (plan->rank >= plan->nranks || (plan->rank >= 0) != !plan->directory.empty()) {
+		fprintf(stderr, "gloo_bench: --rank below --ranks and --store belong together\n");
+		return -EINVAL;
+	}
 	return proto_default_sizes(&plan->opt, 8, 16 << 20);
+}
+
+// All ranks here, or the one that the others, started elsewhere, wait for.
+int gloo_start(gloo_plan *plan)
+{
+	char directory[] = "/tmp/gloo_bench.XXXXXX";
+	std::error_code ignored;
+
+	if (plan->rank >= 0) {
+		local_team team = {};
+
+		team.rank = plan->rank;
+		team.nranks = plan->nranks;
+		return gloo_rank_main(&team, plan);
+	}
+	if (!mkdtemp(directory))
+		return -errno;
+	plan->directory = directory;
+
+	int err = local_run(plan->nranks, plan->bind, gloo_rank_main, plan);
+
+	std::filesystem::remove_all(plan->directory, ignored);
+	return err;
 }
 
 } // namespace
 
 int main(int argc, char **argv)
 {
-	char directory[] = "/tmp/gloo_bench.XXXXXX";
 	gloo_plan plan;
 
 	proto_options_init(&plan.opt);
@@ -367,20 +410,15 @@ int main(int argc, char **argv)
 			"      --device NAME             this RDMA device instead of TCP; bcube is\n"
 			"                                then halving-doubling\n"
 			"      --gid-index N             its address\n"
+			"      --rank R --store DIR      be rank R; all meet in DIR, empty at first\n"
+			"      --address A               this rank's (127.0.0.1)\n"
 			"%s",
 			proto_help);
 		return PROTO_USAGE;
 	}
-	if (!mkdtemp(directory)) {
-		perror(directory);
-		return PROTO_FAILED;
-	}
-	plan.directory = directory;
 
-	int err = local_run(plan.nranks, plan.bind, gloo_rank_main, &plan);
-	std::error_code ignored;
+	int err = gloo_start(&plan);
 
-	std::filesystem::remove_all(plan.directory, ignored);
 	proto_options_fini(&plan.opt);
 	if (err < 0)
 		fprintf(stderr, "gloo_bench: %s\n", strerror(-err));
