@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	%D%/check-man.sh \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
+	%D%/multi/expect.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_gyrerun.sh \
 	%D%/multi/test_info.sh \

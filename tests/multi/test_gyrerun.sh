@@ -5,27 +5,8 @@
 # shellcheck disable=SC2016 # the ranks' shells expand these
 gyrerun=${top_builddir:?}/tools/gyrerun
 rank=$top_builddir/tests/multi/gyrerun_rank
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failed=0
-
-fail() {
-	echo "FAILED: $*"
-	failed=1
-}
-
-# expect STATUS WHAT COMMAND...: runs it, bounded; output in out and err
-expect() {
-	local want=$1 what=$2 got
-	shift 2
-	timeout -k 5 30 "$@" >out 2>err
-	got=$?
-	if [ "$got" != "$want" ]; then
-		fail "$what: status $got instead of $want"
-		head -n 5 out err
-	fi
-}
+# shellcheck source=expect.sh
+. "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/expect.sh"
 
 # same WHAT FILE LINE...: the file is these lines, in any order
 same() {
@@ -35,11 +16,6 @@ same() {
 		fail "$what"
 		head -n 8 diff.txt
 	fi
-}
-
-# says WHAT FILE TEXT
-says() {
-	grep -qF -- "$3" "$2" || { fail "$1: no '$3' in"; head -n 5 "$2"; }
 }
 
 # gone WHAT PID...: these processes end, soon

@@ -3,39 +3,10 @@
 # test_info.sh - gyre-info: what it shows of this machine and of made-up ones (trees of /sys, /proc and /dev
 # below --root), each problem that the doctor knows, and that a fix it gives does away with its problem.
 info=${top_builddir:?}/tools/gyre-info
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
+# shellcheck source=expect.sh
+. "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/expect.sh"
+limit=50 shown=60
 for v in $(compgen -e GYRE_) SLURM_JOB_ID; do unset "$v"; done
-failed=0
-
-fail() {
-	echo "FAILED: $*"
-	failed=1
-}
-
-# expect STATUS WHAT COMMAND...: runs it, bounded; output in out and err
-expect() {
-	local want=$1 what=$2 got
-	shift 2
-	timeout -k 5 50 "$@" >out 2>err
-	got=$?
-	if [ "$got" != "$want" ]; then
-		fail "$what: status $got instead of $want"
-		head -n 20 out err
-	fi
-}
-
-# says WHAT FILE TEXT; lacks WHAT FILE TEXT
-says() {
-	grep -qF -- "$3" "$2" || { fail "$1: no '$3' in"; head -n 60 "$2"; }
-}
-lacks() {
-	if grep -qF -- "$3" "$2"; then
-		fail "$1: '$3' in"
-		head -n 60 "$2"
-	fi
-}
 
 # put FILE TEXT: a file of the tree
 put() {

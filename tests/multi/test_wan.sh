@@ -16,32 +16,13 @@ for tool in ping iperf3; do
 		exit 77
 	}
 done
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failed=0
+# shellcheck source=expect.sh
+. "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/expect.sh"
 if [ -n "${GY_TEST_MEASURE-}" ]; then
 	late=1.02 slow=0.95
 else
 	late=1.5 slow=0.05
 fi
-
-fail() {
-	echo "FAILED: $*"
-	failed=1
-}
-
-# expect STATUS WHAT COMMAND...: runs it, bounded; output in out and err
-expect() {
-	local want=$1 what=$2 got
-	shift 2
-	timeout -k 5 30 "$@" >out 2>err
-	got=$?
-	if [ "$got" != "$want" ]; then
-		fail "$what: status $got instead of $want"
-		head -n 5 out err
-	fi
-}
 
 # within WHAT VALUE MIN MAX
 within() {
