@@ -145,14 +145,17 @@ suite_sources = \
 	%D%/multi/suite_priv.h \
 	%D%/multi/suite_split.c \
 	%D%/multi/suite_threads.c
+suite_sim_sources = $(suite_sources) \
+	%D%/unit/suite_sim.c \
+	%D%/unit/suite_sim.h
 check_PROGRAMS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 %C%_multi_test_multi_SOURCES = %D%/multi/test_multi.c $(suite_sources)
 %C%_multi_test_multi_LDADD = libgyre.la -lm
-%C%_unit_test_suite_sim_SOURCES = %D%/unit/test_suite_sim.c $(suite_sources)
+%C%_unit_test_suite_sim_SOURCES = %D%/unit/test_suite_sim.c $(suite_sim_sources)
 %C%_unit_test_suite_sim_LDADD = libgy.la -lm
-%C%_unit_test_faults_sim_SOURCES = %D%/unit/test_faults_sim.c $(suite_sources)
+%C%_unit_test_faults_sim_SOURCES = %D%/unit/test_faults_sim.c $(suite_sim_sources)
 %C%_unit_test_faults_sim_LDADD = libgy.la -lm
 
 # Real sockets under a fake engine: nothing that defines the upcalls may be linked.

@@ -19,16 +19,24 @@
 #include "lib/config.h"
 #include "lib/log.h"
 #include "tests/multi/suite.h"
+#include "tests/unit/suite_sim.h"
 #include "transports/sim/sim.h"
 
 #define MAX_RANKS 9
 #define CASES 30
 #define DOING 200
 #define MS UINT64_C(1000000)
-#define NOTICE_NS (200 * MS)	/* from a fault to the error of a call */
-#define LEAVE_NS (3000 * MS)	/* of gyre_context_destroy */
+#define NOTICE_NS (200 * MS) /* from a fault to the error of a call */
+#define LEAVE_NS (3000 * MS) /* of gyre_context_destroy */
 
-enum fault { KILL, KILL_TWO, CUT, STALL, LEAVE, FAULTS };
+enum fault {
+	KILL,
+	KILL_TWO,
+	CUT,
+	STALL,
+	LEAVE,
+	FAULTS
+};
 
 static const char *const fault_names[] = { "kill", "kill two", "cut", "stall", "leave" };
 
@@ -37,64 +45,17 @@ struct round {
 	int nranks;
 	enum fault fault;
 	int a, b;
-	uint64_t at_ns;			/* 0: not set yet */
-	unsigned leave_after;		/* cases */
-	struct gy_config cfg;
-	bool manual, failed;
-	bool ended[MAX_RANKS];		/* or about to */
+	uint64_t at_ns; /* 0: not set yet */
+	unsigned leave_after; /* cases */
+	struct suite_sim sim;
+	bool failed;
+	bool ended[MAX_RANKS]; /* or about to */
 	_Atomic uint32_t arrivals;
 	struct suite_heap heaps[MAX_RANKS];
 	char doing[MAX_RANKS][DOING];
 };
 
 static bool verbose;
-
-static void round_set(void *arg, const char *name, const char *value)
-{
-	struct round *r = arg;
-
-	if (gy_config_set(&r->cfg, name, value, GY_CONFIG_FILE, "suite"))
-		abort();
-	r->manual |= !strcmp(name, "progress") && !strcmp(value, "manual");
-}
-
-static void rank_pass(void *arg, unsigned how)
-{
-	struct gy_sim_rank *rank = arg;
-
-	gy_sim_sleep(rank, how ? gy_sim_random(rank) % (how * 1000ull) : 2000);
-}
-
-struct threads {
-	int (*fn)(void *);
-	void **args;
-	unsigned next, over;
-	int failed;
-};
-
-static int rank_thread(struct gy_sim_rank *rank, void *arg)
-{
-	struct threads *t = arg;
-
-	t->failed |= t->fn(t->args[t->next++]);
-	t->over++;
-	return 0;
-}
-
-static int rank_parallel(void *arg, unsigned n, int (*fn)(void *), void **args)
-{
-	struct gy_sim_rank *rank = arg;
-	struct threads t = { .fn = fn, .args = args };
-	unsigned i;
-
-	for (i = 0; i < n; i++) {
-		if (gy_sim_spawn(rank, rank_thread, &t))
-			return -1;
-	}
-	while (t.over < n)
-		gy_sim_sleep(rank, 5000);
-	return t.failed;
-}
 
 static int rank_complain(struct round *r, struct gy_sim_rank *rank, const char *what)
 {
@@ -179,10 +140,10 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 		.rank = gy_sim_rank_id(rank),
 		.nranks = r->nranks,
 		.max_bytes = 64 << 10,
-		.manual = r->manual,
+		.manual = r->sim.manual,
 		.no_split = r->fault == KILL || r->fault == KILL_TWO,
-		.pass = rank_pass,
-		.parallel = rank_parallel,
+		.pass = suite_sim_pass,
+		.parallel = suite_sim_parallel,
 		.arg = rank,
 		.arrivals = &r->arrivals,
 		.doing_size = DOING,
@@ -193,7 +154,7 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 
 	env.doing = r->doing[env.rank];
 	env.heap = &r->heaps[env.rank];
-	err = gy_sim_context(rank, &r->cfg, &env.ctx);
+	err = gy_sim_context(rank, &r->sim.cfg, &env.ctx);
 	if (err)
 		return rank_complain(r, rank, "no context");
 	rank_schedule(r, rank);
@@ -225,9 +186,9 @@ static int round_run(uint64_t seed)
 	r.a = (int)(seed / 7 % (uint64_t)r.nranks);
 	r.b = (r.a + 1 + (int)(seed / 11 % (uint64_t)(r.nranks - 1))) % r.nranks;
 	r.leave_after = (unsigned)(seed / 3 % CASES);
-	gy_config_init(&r.cfg);
-	r.cfg.stall_timeout_ms = 2000;
-	suite_settings(seed, r.nranks, round_set, &r);
+	gy_config_init(&r.sim.cfg);
+	r.sim.cfg.stall_timeout_ms = 2000;
+	suite_settings(seed, r.nranks, suite_sim_set, &r.sim);
 	gy_sim_attr_init(&attr, r.nranks, seed);
 	attr.random_links = seed % 8 > 3;
 	if (seed % 8 == 1)
@@ -242,8 +203,7 @@ static int round_run(uint64_t seed)
 	if (verbose)
 		printf("seed %llu: %s, %d ranks, %.3f ms virtual, %llu events\n",
 		       (unsigned long long)seed, fault_names[r.fault], r.nranks,
-		       (double)stats.now_ns * 1e-6,
-		       (unsigned long long)stats.events);
+		       (double)stats.now_ns * 1e-6, (unsigned long long)stats.events);
 	if (!err && gy_alloc_live()) {
 		printf("%ld blocks are left\n", gy_alloc_live());
 		err = -ENOTEMPTY;

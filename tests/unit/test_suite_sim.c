@@ -23,75 +23,28 @@
 #include "lib/peer.h"
 #include "lib/registry.h"
 #include "tests/multi/suite.h"
+#include "tests/unit/suite_sim.h"
 #include "transports/sim/sim.h"
 
 #define MAX_RANKS 64
 #define DOING 200
-#define MIN_ROUNDS 16		/* of random cases, however slow the machine */
+#define MIN_ROUNDS 16 /* of random cases, however slow the machine */
 
 static bool verbose;
-static int stall_ms = 2000;		/* virtual: nothing takes that long */
+static int stall_ms = 2000; /* virtual: nothing takes that long */
 
 struct round {
 	uint64_t seed;
 	int nranks;
 	unsigned cases;
-	int coll;			/* >= 0: the product for this collective and algorithm */
+	int coll; /* >= 0: the product for this collective and algorithm */
 	const char *algorithm;
-	struct gy_config cfg;
-	bool manual;
+	struct suite_sim sim;
 	size_t max_bytes;
 	_Atomic uint32_t arrivals;
 	struct suite_heap heaps[MAX_RANKS];
 	char doing[MAX_RANKS][DOING];
 };
-
-static void round_set(void *arg, const char *name, const char *value)
-{
-	struct round *r = arg;
-
-	if (gy_config_set(&r->cfg, name, value, GY_CONFIG_FILE, "suite"))
-		abort();
-	r->manual |= !strcmp(name, "progress") && !strcmp(value, "manual");
-}
-
-static void rank_pass(void *arg, unsigned how)
-{
-	struct gy_sim_rank *rank = arg;
-
-	gy_sim_sleep(rank, how ? gy_sim_random(rank) % (how * 1000ull) : 2000);
-}
-
-struct threads {
-	int (*fn)(void *);
-	void **args;
-	unsigned next, over;
-	int failed;
-};
-
-static int rank_thread(struct gy_sim_rank *rank, void *arg)
-{
-	struct threads *t = arg;
-
-	t->failed |= t->fn(t->args[t->next++]);
-	t->over++;
-	return 0;
-}
-
-static int rank_parallel(void *arg, unsigned n, int (*fn)(void *), void **args)
-{
-	struct gy_sim_rank *rank = arg;
-	struct threads t = { .fn = fn, .args = args };
-	unsigned i;
-
-	for (i = 0; i < n; i++) {
-		if (gy_sim_spawn(rank, rank_thread, &t))
-			return -1;
-	}
-	while (t.over < n)
-		gy_sim_sleep(rank, 5000);
-	return t.failed;
-}
 
 /* Every type and operator at a few counts, around the eager limit too. */
 static int rank_product(struct suite_env *env, const struct round *r)
@@ -141,9 +94,14 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 {
 	struct round *r = arg;
 	struct suite_env env = {
-		.rank = gy_sim_rank_id(rank), .nranks = r->nranks, .max_bytes = r->max_bytes,
-		.manual = r->manual, .pass = rank_pass,
-		.parallel = rank_parallel, .arg = rank, .arrivals = &r->arrivals,
+		.rank = gy_sim_rank_id(rank),
+		.nranks = r->nranks,
+		.max_bytes = r->max_bytes,
+		.manual = r->sim.manual,
+		.pass = suite_sim_pass,
+		.parallel = suite_sim_parallel,
+		.arg = rank,
+		.arrivals = &r->arrivals,
 		.doing_size = DOING,
 	};
 	unsigned i = 0;
@@ -152,7 +110,7 @@ static int rank_main(struct gy_sim_rank *rank, void *arg)
 	env.doing = r->doing[env.rank];
 	env.heap = &r->heaps[env.rank];
 	snprintf(env.doing, DOING, "making a context");
-	err = gy_sim_context(rank, &r->cfg, &env.ctx);
+	err = gy_sim_context(rank, &r->sim.cfg, &env.ctx);
 	if (err) {
 		printf("rank %d: context: %s\n", env.rank, gyre_strerror(err));
 		return err;
@@ -181,11 +139,11 @@ static int round_once(struct round *r, struct gy_sim_stats *stats)
 	gy_sim_attr_init(&attr, r->nranks, r->seed);
 	attr.random_links = r->seed % 8 > 3;
 	if (r->seed % 8 == 1)
-		attr.link.caps = GY_SIM_BULK;		/* as over TCP */
+		attr.link.caps = GY_SIM_BULK; /* as over TCP */
 	else if (r->seed % 8 == 2)
-		attr.link.caps = GY_SIM_LEND | GY_SIM_MAP;	/* as over shm without CMA */
+		attr.link.caps = GY_SIM_LEND | GY_SIM_MAP; /* as over shm without CMA */
 	else if (r->seed % 8 == 3)
-		attr.link.caps = GY_SIM_BULK | GY_SIM_WRITE;	/* as by RDMA */
+		attr.link.caps = GY_SIM_BULK | GY_SIM_WRITE; /* as by RDMA */
 	attr.ranks_per_node = r->seed % 5 == 0 ? 1 + (int)(r->seed / 5 % (uint64_t)r->nranks) : 0;
 	attr.deadline_ns = 300ull * 1000 * 1000 * 1000;
 	attr.max_events = 50 * 1000 * 1000;
@@ -203,7 +161,7 @@ static int round_run(struct round *r, const char *how)
 	int err, i;
 
 	err = round_once(r, &stats);
-	if (!err && r->seed % 16 == 0) {	/* the same seed, the same run */
+	if (!err && r->seed % 16 == 0) { /* the same seed, the same run */
 		err = round_once(r, &again);
 		if (!err && memcmp(&stats, &again, sizeof(stats)))
 			err = -ESTALE;
@@ -215,8 +173,8 @@ static int round_run(struct round *r, const char *how)
 	if (!err)
 		return 0;
 	printf("FAILED: %s; settings: algorithm=%s grain=%zu eager=%zu pool=%zu progress=%d\n",
-	       gyre_strerror(err), r->cfg.algorithm, r->cfg.grain_bytes, r->cfg.eager_bytes,
-	       r->cfg.pool_bytes, r->cfg.progress);
+	       gyre_strerror(err), r->sim.cfg.algorithm, r->sim.cfg.grain_bytes,
+	       r->sim.cfg.eager_bytes, r->sim.cfg.pool_bytes, r->sim.cfg.progress);
 	for (i = 0; i < r->nranks; i++)
 		printf("  rank %d: %s\n", i, r->doing[i]);
 	printf("again: test_suite_sim %s\n", how);
@@ -231,11 +189,11 @@ static int random_round(uint64_t seed, int nranks, unsigned cases)
 
 	r.nranks = nranks ? nranks : 1 + (int)(seed % 97 % 9);
 	r.max_bytes = bytes[seed / 8 % 4];
-	gy_config_init(&r.cfg);
-	r.cfg.stall_timeout_ms = stall_ms;
-	suite_settings(seed, r.nranks, round_set, &r);
-	if (r.cfg.grain_bytes && r.max_bytes > 256 * r.cfg.grain_bytes)
-		r.max_bytes = 256 * r.cfg.grain_bytes;
+	gy_config_init(&r.sim.cfg);
+	r.sim.cfg.stall_timeout_ms = stall_ms;
+	suite_settings(seed, r.nranks, suite_sim_set, &r.sim);
+	if (r.sim.cfg.grain_bytes && r.max_bytes > 256 * r.sim.cfg.grain_bytes)
+		r.max_bytes = 256 * r.sim.cfg.grain_bytes;
 	snprintf(how, sizeof(how), "--seed %llu --rounds 1 --ranks %d --cases %u",
 		 (unsigned long long)seed, r.nranks, cases);
 	return round_run(&r, how);
@@ -243,17 +201,16 @@ static int random_round(uint64_t seed, int nranks, unsigned cases)
 
 static int product_round(int coll, const char *algorithm, int nranks)
 {
-	struct round r = { .seed = 1 + (uint64_t)nranks,
-			   .coll = coll,
-			   .nranks = nranks,
-			   .max_bytes = 4096 };
+	struct round r = {
+		.seed = 1 + (uint64_t)nranks, .coll = coll, .nranks = nranks, .max_bytes = 4096
+	};
 	char text[64];
 
-	gy_config_init(&r.cfg);
-	r.cfg.stall_timeout_ms = stall_ms;
+	gy_config_init(&r.sim.cfg);
+	r.sim.cfg.stall_timeout_ms = stall_ms;
 	snprintf(text, sizeof(text), "%s=%s", suite_coll_name(coll), algorithm);
-	round_set(&r, "algorithm", text);
-	round_set(&r, "eager_bytes", "512");
+	suite_sim_set(&r.sim, "algorithm", text);
+	suite_sim_set(&r.sim, "eager_bytes", "512");
 	return round_run(&r, "--product");
 }
 
@@ -306,7 +263,8 @@ int main(int argc, char **argv)
 		{ "seed", 1, NULL, 's' },    { "rounds", 1, NULL, 'n' },
 		{ "seconds", 1, NULL, 't' }, { "ranks", 1, NULL, 'r' },
 		{ "cases", 1, NULL, 'c' },   { "product", 0, NULL, 'p' },
-		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' },	  { NULL, 0, NULL, 0 },
+		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
 	};
 	const char *is_long = getenv("GY_TEST_LONG");
 	double time = is_long && *is_long == '1' ? 150 : 20, start = seconds();
