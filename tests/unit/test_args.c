@@ -356,6 +356,31 @@ static void bad_comm(struct env *env)
 		wrong(env, "gyre_comm_split", "gave a communicator", 0, "");
 }
 
+static void bad_registered(struct env *env)
+{
+	char *own = (char *)env->in;
+	void *ptr = NULL;
+
+	BAD(gyre_mem_register(NULL, own, 8), "ctx");
+	BAD(gyre_mem_register(env->ctx, NULL, 8), "ptr");
+	BAD(gyre_mem_register(env->ctx, own, 0), "len");
+	BAD(gyre_mem_register(env->ctx, own, SIZE_MAX), "len");
+	BAD(gyre_mem_unregister(NULL, own), "ctx");
+	BAD(gyre_mem_unregister(env->ctx, own), "ptr");
+	CHECK(gyre_mem_unregister(env->ctx, NULL), 0, NULL);
+	CHECK(gyre_mem_register(env->ctx, own, 16), 0, NULL);
+	CHECK(gyre_mem_register(env->ctx, own, 16), -EEXIST, "ptr");
+	CHECK(gyre_mem_register(env->ctx, own + 15, 8), -EEXIST, "ptr");
+	BAD(gyre_mem_unregister(env->ctx, own + 1), "ptr");
+	BAD(gyre_mem_free(env->ctx, own), "ptr");
+	CHECK(gyre_mem_unregister(env->ctx, own), 0, NULL);
+	BAD(gyre_mem_unregister(env->ctx, own), "ptr");
+	CHECK(gyre_mem_alloc(env->ctx, 8, &ptr), 0, NULL);
+	CHECK(gyre_mem_register(env->ctx, ptr, 8), -EEXIST, "ptr");
+	BAD(gyre_mem_unregister(env->ctx, ptr), "ptr");
+	CHECK(gyre_mem_free(env->ctx, ptr), 0, NULL);
+}
+
 static void bad_mem(struct env *env)
 {
 	void *ptr = NULL;
@@ -371,6 +396,7 @@ static void bad_mem(struct env *env)
 	BAD(gyre_mem_free(env->ctx, (char *)ptr + 1), "ptr");
 	CHECK(gyre_mem_free(env->ctx, ptr), 0, NULL);
 	BAD(gyre_mem_free(env->ctx, ptr), "ptr");
+	bad_registered(env);
 	BAD(gyre_progress(NULL), "ctx");
 	if (gyre_context_world(NULL))
 		wrong(env, "gyre_context_world", "of nothing", 0, "");
