@@ -24,6 +24,7 @@
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
  *   straight.c	the small-message executor		peer.c	   connections and their loss
  *   pool.c	slots					engine.c   token, waiting, time
+ *   deliver.c	small messages that come		park.c	   small messages: allowance, waiting
  *   control.c	control messages beside operations
  */
 #include <gyre/types.h>
@@ -437,15 +438,20 @@ bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer);
 /* Whether its peer may be reading or writing memory of this rank. */
 bool gy_stream_is_reachable(const struct gy_stream *s);
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
+/* The open stream that hdr belongs to, or NULL. */
+struct gy_stream *gy_stream_find(const struct gy_peer *peer, const struct gy_hdr *hdr);
+/*
+ * Takes in a message of its; p: as parked, or NULL.  -EPROTO: it does not fit; -ENOMEM.
+ */
+int gy_stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
+		   const void *body, struct gy_parked *p);
+void gy_stream_bad_message(struct gy_peer *peer);
+
+/* ---- park.c ---- */
 /* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
 int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);
-bool gy_peer_allows(const struct gy_peer *peer, uint32_t len);
 struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			  const void *body);
-/* An eager body has been used up. */
-void gy_peer_consumed(struct gy_engine *e, struct gy_peer *peer, uint32_t len);
-/* Gives credit by a message of its own when much is owed. */
-void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer);
 /* The eager bytes have been consumed: frees, gives credit. */
 void gy_unpark(struct gy_engine *e, struct gy_parked *p);
 

@@ -42,6 +42,7 @@ libgy_la_SOURCES += \
 	%D%/context.h \
 	%D%/control.c \
 	%D%/control.h \
+	%D%/deliver.c \
 	%D%/describe.c \
 	%D%/engine.c \
 	%D%/engine.h \
@@ -49,6 +50,7 @@ libgy_la_SOURCES += \
 	%D%/late.c \
 	%D%/mem.c \
 	%D%/p2p.c \
+	%D%/park.c \
 	%D%/peer.c \
 	%D%/peer.h \
 	%D%/poll.c \

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "lib/list.h"
+#include "lib/transport.h"
+#include "lib/util.h"
 
 struct gy_engine;
 struct gy_ep;
@@ -45,6 +47,35 @@ struct gy_peer {
 	/* bytes consumed of the peer's; what it knows of that */
 	uint32_t eager_used, eager_told;
 };
+
+/* Eager bytes that a peer parks for us at most. */
+#define GY_ALLOWANCE (32 * 1024)
+
+/* What an eager message counts in the allowance: parked headers cost memory too. */
+static inline uint32_t gy_eager_cost(uint32_t len)
+{
+	return len + sizeof(struct gy_hdr);
+}
+
+static inline bool gy_peer_allows(const struct gy_peer *peer, uint32_t len)
+{
+	return peer->eager_sent - peer->eager_acked + gy_eager_cost(len) <= GY_ALLOWANCE;
+}
+
+/* Gives credit by a message of its own when much is owed. */
+void gy_peer_credit_slow(struct gy_engine *e, struct gy_peer *peer);
+static inline void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer)
+{
+	if (gy_unlikely(peer->eager_used - peer->eager_told > GY_ALLOWANCE / 2))
+		gy_peer_credit_slow(e, peer);
+}
+
+/* An eager body has been used up. */
+static inline void gy_peer_consumed(struct gy_engine *e, struct gy_peer *peer, uint32_t len)
+{
+	peer->eager_used += gy_eager_cost(len);
+	gy_peer_credit(e, peer);
+}
 
 /*
  * The peer for a world rank (made when needed), not connected.  -ENOMEM, -EHOSTUNREACH (no

@@ -26,93 +26,7 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 
-#define ALLOWANCE (32 * 1024)	/* eager bytes that a peer parks for us at most */
-#define PARK_MAX \
-	(64 * 1024 * 1024) /* memory for parked messages of a peer: honest ones need far less */
 #define GRAINS_OUT 4		/* grains of one stream that a transport holds at a time */
-
-/* ---- parking ---- */
-
-static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX };
-
-struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
-			  const void *body)
-{
-	unsigned c = hdr->len <= park_sizes[0] ? 0 : hdr->len <= park_sizes[1] ? 1 : 2;
-	struct gy_parked *p = e->free_parked[c];
-
-	if (p) {
-		e->free_parked[c] = (struct gy_parked *)p->link.next;
-	} else {
-		p = gy_alloc(sizeof(*p) + park_sizes[c]);
-		if (!p)
-			return NULL;
-		p->size_class = c;
-	}
-	p->peer = peer;
-	p->hdr = *hdr;
-	memcpy(p->body, body, hdr->len);
-	peer->parked_bytes += sizeof(*p) + park_sizes[c];
-	return p;
-}
-
-/* What an eager message counts in the allowance: parked headers cost memory too. */
-static uint32_t eager_cost(uint32_t len)
-{
-	return len + sizeof(struct gy_hdr);
-}
-
-void gy_peer_credit(struct gy_engine *e, struct gy_peer *peer)
-{
-	struct gy_hdr hdr = { .kind = GY_MSG_CREDIT };
-
-	if (gy_unlikely(peer->eager_used - peer->eager_told > ALLOWANCE / 2))
-		gy_peer_msg(e, peer, &hdr,
-			    NULL); /* on -EAGAIN, the next message has it, or the tick */
-}
-
-void gy_peer_consumed(struct gy_engine *e, struct gy_peer *peer, uint32_t len)
-{
-	peer->eager_used += eager_cost(len);
-	gy_peer_credit(e, peer);
-}
-
-void gy_unpark(struct gy_engine *e, struct gy_parked *p)
-{
-	struct gy_peer *peer = p->peer;
-
-	peer->parked_bytes -= sizeof(*p) + park_sizes[p->size_class];
-	p->link.next = (struct gy_list *)e->free_parked[p->size_class];
-	e->free_parked[p->size_class] = p;
-	if (p->hdr.kind == GY_MSG_EAGER)
-		gy_peer_consumed(e, peer, p->hdr.len);
-}
-
-/* ---- saying things ---- */
-
-bool gy_peer_allows(const struct gy_peer *peer, uint32_t len)
-{
-	return peer->eager_sent - peer->eager_acked + eager_cost(len) <= ALLOWANCE;
-}
-
-int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body)
-{
-	int err;
-
-	if (gy_unlikely(peer->state != GY_PEER_UP))
-		return peer->state == GY_PEER_LOST ? peer->err : -EAGAIN;
-	hdr->credit = peer->eager_used;
-	err = peer->ep->ops->msg(peer->ep, hdr, body);
-	if (gy_unlikely(err)) {
-		peer->blocked |= err == -EAGAIN;
-		return err;
-	}
-	peer->eager_told = hdr->credit;
-	if (hdr->kind == GY_MSG_EAGER)
-		peer->eager_sent += eager_cost(hdr->len);
-	e->stats.messages++;
-	return 0;
-}
 
 static int stream_say(struct gy_engine *e, struct gy_stream *s, enum gy_msg_kind kind, uint64_t off,
 		      const void *body, uint32_t len)
@@ -149,9 +63,6 @@ static bool stream_matches(const struct gy_stream *s, const struct gy_hdr *hdr)
 	       (hdr->coll == GY_P2P || s->index == hdr->stream);
 }
 
-static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
-		       const void *body, struct gy_parked *p);
-
 int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		   const struct gy_end *end, bool out, unsigned nin)
 {
@@ -183,7 +94,7 @@ int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		if (p->hdr.coll != GY_P2P && !gy_comm_check(run->comm, peer, &p->hdr))
 			return -EPROTO;		/* the run has ended with its communicator */
 		gy_list_del(&p->link);
-		err = stream_take(e, s, &p->hdr, p->body, p);
+		err = gy_stream_take(e, s, &p->hdr, p->body, p);
 		if (err)
 			return err;
 	}
@@ -851,8 +762,8 @@ static int stream_granted(struct gy_stream *s, const struct gy_hdr *hdr, const v
  * A message for an open stream.  p: it was parked, and is ours to free; else it is parked here if
  * it must be kept.  -errno: the peer breaks the protocol.
  */
-static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
-		       const void *body, struct gy_parked *p)
+int gy_stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr *hdr,
+		   const void *body, struct gy_parked *p)
 {
 	int err = 0;
 
@@ -897,7 +808,7 @@ static int stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy
 	return err;
 }
 
-static struct gy_stream *stream_find(const struct gy_peer *peer, const struct gy_hdr *hdr)
+struct gy_stream *gy_stream_find(const struct gy_peer *peer, const struct gy_hdr *hdr)
 {
 	const struct gy_list *pos;
 
@@ -910,182 +821,9 @@ static struct gy_stream *stream_find(const struct gy_peer *peer, const struct gy
 	return NULL;
 }
 
-static gy_cold void stream_bad_message(struct gy_peer *peer)
+gy_cold void gy_stream_bad_message(struct gy_peer *peer)
 {
 	gy_peer_expel(peer, -EPROTO, "it sent a message that does not fit its streams");
-}
-
-static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
-{
-	struct gy_list *pos;
-
-	if (credit == peer->eager_acked)
-		return;
-	if (credit - peer->eager_acked <= peer->eager_sent - peer->eager_acked)
-		peer->eager_acked = credit;
-	gy_list_for_each(pos, &peer->streams)
-		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
-}
-
-/*
- * Whether this is what the straight line looks for: equal up to the offset, fingerprint included.
- */
-static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer,
-				    const struct gy_hdr *hdr, const void *body)
-{
-	uint64_t a[4], b[4];
-
-	_Static_assert(offsetof(struct gy_hdr, off) == sizeof(a), "kind to len");
-	memcpy(a, hdr, sizeof(a));
-	memcpy(b, e->expect, sizeof(b));
-	if ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]))
-		return false;
-	if (gy_likely(hdr->len == 8))
-		memcpy(e->bounce, body, 8);	/* two instructions instead of a call */
-	else
-		memcpy(e->bounce, body, hdr->len);
-	e->expect_from = NULL;
-	gy_peer_consumed(e, peer, hdr->len);
-	return true;
-}
-
-/* A message that nothing is done with. */
-static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
-{
-	if (hdr->kind == GY_MSG_EAGER)
-		gy_peer_consumed(e, peer, hdr->len);
-}
-
-/*
- * There is no memory to keep a message until its call.  Who makes that call on a communicator that
- * this rank is still to make is told too.
- */
-static gy_cold void deliver_unkept(struct gy_engine *e, struct gyre_comm *comm,
-				   struct gy_peer *peer, const struct gy_hdr *hdr)
-{
-	deliver_drop(e, peer, hdr);
-	if (comm) {
-		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d",
-			     gy_comm_rank_of(comm, peer->rank));
-		return;
-	}
-	gy_err("no memory for a message of rank %d of the world", peer->rank);
-	if (gy_comm_refuse(e, hdr->comm, peer, -ENOMEM, "has no memory for a message"))
-		gy_peer_expel(peer, -ENOMEM, "it sent a message that there is no memory for");
-}
-
-/* The thread of a straight line takes its messages itself; it may sleep while another drives. */
-static void deliver_tell_line(struct gy_engine *e, struct gyre_comm *comm,
-			      const struct gy_hdr *hdr)
-{
-	const struct gy_run *run = comm ? gy_comm_run(comm, hdr->seq) : NULL;
-
-	if (run && run->straight)
-		gy_engine_notify(e);
-}
-
-/* Messages that belong to a stream of a communicator that works. */
-static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct gy_ep *ep,
-			   const struct gy_hdr *hdr, const void *body)
-{
-	struct gy_peer *peer = ep->peer;
-	struct gy_stream *s;
-	struct gy_parked *p;
-	int err;
-
-	if (gy_unlikely(!hdr->kind || hdr->kind > GY_MSG_RELEASE)) {
-		stream_bad_message(peer);
-		return;
-	}
-	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr)) {
-		deliver_drop(e, peer, hdr);
-		return;
-	}
-	s = stream_find(peer, hdr);
-	if (s) {
-		err = stream_take(e, s, hdr, body, NULL);
-		if (err == -EPROTO)
-			stream_bad_message(peer);
-		else if (err)
-			gy_comm_fail(comm, err, "no memory for a message of rank %d",
-				     gy_comm_rank_of(comm, peer->rank));
-		return;
-	}
-	if (gy_unlikely(peer->parked_bytes > PARK_MAX)) {
-		gy_peer_expel(peer, -EPROTO, "it sent too many messages that belong to no call");
-		return;
-	}
-	if (comm && hdr->coll == GY_P2P && !hdr->off &&
-	    (hdr->kind == GY_MSG_EAGER || hdr->kind == GY_MSG_LEND || hdr->kind == GY_MSG_RTS)) {
-		gy_p2p_arrived(comm, peer, hdr, body);
-		return;
-	}
-	if (comm && hdr->coll == GY_P2P && hdr->kind == GY_MSG_LEND &&
-	    gy_p2p_is_over(comm, peer, hdr))
-		return;		/* it was refused */
-	p = gy_park(e, peer, hdr, body);
-	if (!p) {
-		deliver_unkept(e, comm, peer, hdr);
-		return;
-	}
-	gy_list_add_tail(&peer->parked, &p->link);
-	deliver_tell_line(e, comm, hdr);
-}
-
-/* All but what the straight line looks for. */
-static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct gy_ep *ep,
-						    const struct gy_hdr *hdr, const void *body)
-{
-	struct gy_peer *peer = ep->peer;
-	struct gyre_comm *comm;
-
-	if (hdr->kind == GY_MSG_CREDIT)
-		return;
-	if (hdr->kind == GY_MSG_BYE || hdr->kind == GY_MSG_BYE_ACK) {
-		gy_peer_bye(e, peer, hdr);
-		return;
-	}
-	if (hdr->kind == GY_MSG_CONTROL) {
-		gy_control_deliver(e, peer, hdr, body);
-		return;
-	}
-	comm = gy_comm_find(e, hdr->comm);
-	if (hdr->kind == GY_MSG_ABORT) {
-		if (comm)
-			gy_comm_aborted(comm, peer, hdr, body);
-		return;
-	}
-	if (comm ? atomic_load_explicit(&comm->err, memory_order_relaxed) != 0
-		 : gy_comm_was_destroyed(e, hdr->comm)) {
-		if (comm)
-			gy_comm_tell(comm, peer);
-		else if (hdr->kind != GY_MSG_RELEASE)
-			/* no room to tell it: its next probe finds out */
-			gy_comm_refuse(e, hdr->comm, peer, -EPROTO,
-				       "has destroyed the communicator");
-		deliver_drop(e, peer, hdr);
-		return;
-	}
-	if (hdr->kind == GY_MSG_WAIT) {
-		if (comm && hdr->coll != GY_P2P)
-			gy_comm_check(comm, peer, hdr);
-		return;
-	}
-	deliver_stream(e, comm, ep, hdr, body);
-}
-
-void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
-{
-	struct gy_engine *e = &ep->nic->ctx->engine;
-	struct gy_peer *peer = ep->peer;
-
-	gy_assert(gy_driver_held(e));
-	if (gy_unlikely(peer->state == GY_PEER_LOST))
-		return;
-	deliver_credit(e, peer, hdr->credit);
-	if (e->expect_from == peer && deliver_expected(e, peer, hdr, body))
-		return;
-	deliver_other(e, ep, hdr, body);
 }
 
 int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
@@ -1096,7 +834,7 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	*dstp = NULL;
 	if (hdr->kind != GY_MSG_GRAIN)
 		return -EPROTO;
-	s = stream_find(ep->peer, hdr);
+	s = gy_stream_find(ep->peer, hdr);
 	if (!s)
 		/* its operation has ended: a failure, or a message that was dropped */
 		return 0;
@@ -1129,7 +867,7 @@ static void stream_grain_came(struct gy_engine *e, struct gy_stream *s, uint64_t
 
 void gy_arrived(struct gy_ep *ep, const struct gy_hdr *hdr)
 {
-	struct gy_stream *s = stream_find(ep->peer, hdr);
+	struct gy_stream *s = gy_stream_find(ep->peer, hdr);
 
 	if (s && s->mode == GY_BY_GRANT)
 		stream_grain_came(&ep->nic->ctx->engine, s,
@@ -1151,7 +889,7 @@ void gy_written(struct gy_ep *ep, uint32_t ticket)
 			continue;
 		i = (ticket - s->avail / grain) & 255;
 		if (s->avail + i * grain >= s->told || s->mask & 1ull << i) {
-			stream_bad_message(peer);
+			gy_stream_bad_message(peer);
 			return;
 		}
 		peer->granted--;

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * deliver.c - a small message has come: to whom it goes.
+ *
+ * To the straight line that waits for it, to the stream, message queue or port that it names, or it
+ * is parked until its call is made here; what breaks the protocol expels its sender.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/control.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+
+/* Memory for parked messages of a peer: honest ones need far less. */
+#define PARK_MAX (64 * 1024 * 1024)
+
+static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
+{
+	struct gy_list *pos;
+
+	if (credit == peer->eager_acked)
+		return;
+	if (credit - peer->eager_acked <= peer->eager_sent - peer->eager_acked)
+		peer->eager_acked = credit;
+	gy_list_for_each(pos, &peer->streams)
+		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
+}
+
+/*
+ * Whether this is what the straight line looks for: equal up to the offset, fingerprint included.
+ */
+static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer,
+				    const struct gy_hdr *hdr, const void *body)
+{
+	uint64_t a[4], b[4];
+
+	_Static_assert(offsetof(struct gy_hdr, off) == sizeof(a), "kind to len");
+	memcpy(a, hdr, sizeof(a));
+	memcpy(b, e->expect, sizeof(b));
+	if ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]))
+		return false;
+	if (gy_likely(hdr->len == 8))
+		memcpy(e->bounce, body, 8);	/* two instructions instead of a call */
+	else
+		memcpy(e->bounce, body, hdr->len);
+	e->expect_from = NULL;
+	gy_peer_consumed(e, peer, hdr->len);
+	return true;
+}
+
+/* A message that nothing is done with. */
+static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	if (hdr->kind == GY_MSG_EAGER)
+		gy_peer_consumed(e, peer, hdr->len);
+}
+
+/*
+ * There is no memory to keep a message until its call.  Who makes that call on a communicator that
+ * this rank is still to make is told too.
+ */
+static gy_cold void deliver_unkept(struct gy_engine *e, struct gyre_comm *comm,
+				   struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	deliver_drop(e, peer, hdr);
+	if (comm) {
+		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d",
+			     gy_comm_rank_of(comm, peer->rank));
+		return;
+	}
+	gy_err("no memory for a message of rank %d of the world", peer->rank);
+	if (gy_comm_refuse(e, hdr->comm, peer, -ENOMEM, "has no memory for a message"))
+		gy_peer_expel(peer, -ENOMEM, "it sent a message that there is no memory for");
+}
+
+/* The thread of a straight line takes its messages itself; it may sleep while another drives. */
+static void deliver_tell_line(struct gy_engine *e, struct gyre_comm *comm,
+			      const struct gy_hdr *hdr)
+{
+	const struct gy_run *run = comm ? gy_comm_run(comm, hdr->seq) : NULL;
+
+	if (run && run->straight)
+		gy_engine_notify(e);
+}
+
+/* Messages that belong to a stream of a communicator that works. */
+static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct gy_ep *ep,
+			   const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_peer *peer = ep->peer;
+	struct gy_stream *s;
+	struct gy_parked *p;
+	int err;
+
+	if (gy_unlikely(!hdr->kind || hdr->kind > GY_MSG_RELEASE)) {
+		gy_stream_bad_message(peer);
+		return;
+	}
+	if (comm && hdr->coll != GY_P2P && !gy_comm_check(comm, peer, hdr)) {
+		deliver_drop(e, peer, hdr);
+		return;
+	}
+	s = gy_stream_find(peer, hdr);
+	if (s) {
+		err = gy_stream_take(e, s, hdr, body, NULL);
+		if (err == -EPROTO)
+			gy_stream_bad_message(peer);
+		else if (err)
+			gy_comm_fail(comm, err, "no memory for a message of rank %d",
+				     gy_comm_rank_of(comm, peer->rank));
+		return;
+	}
+	if (gy_unlikely(peer->parked_bytes > PARK_MAX)) {
+		gy_peer_expel(peer, -EPROTO, "it sent too many messages that belong to no call");
+		return;
+	}
+	if (comm && hdr->coll == GY_P2P && !hdr->off &&
+	    (hdr->kind == GY_MSG_EAGER || hdr->kind == GY_MSG_LEND || hdr->kind == GY_MSG_RTS)) {
+		gy_p2p_arrived(comm, peer, hdr, body);
+		return;
+	}
+	if (comm && hdr->coll == GY_P2P && hdr->kind == GY_MSG_LEND &&
+	    gy_p2p_is_over(comm, peer, hdr))
+		return;		/* it was refused */
+	p = gy_park(e, peer, hdr, body);
+	if (!p) {
+		deliver_unkept(e, comm, peer, hdr);
+		return;
+	}
+	gy_list_add_tail(&peer->parked, &p->link);
+	deliver_tell_line(e, comm, hdr);
+}
+
+/* All but what the straight line looks for. */
+static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct gy_ep *ep,
+						    const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_peer *peer = ep->peer;
+	struct gyre_comm *comm;
+
+	if (hdr->kind == GY_MSG_CREDIT)
+		return;
+	if (hdr->kind == GY_MSG_BYE || hdr->kind == GY_MSG_BYE_ACK) {
+		gy_peer_bye(e, peer, hdr);
+		return;
+	}
+	if (hdr->kind == GY_MSG_CONTROL) {
+		gy_control_deliver(e, peer, hdr, body);
+		return;
+	}
+	comm = gy_comm_find(e, hdr->comm);
+	if (hdr->kind == GY_MSG_ABORT) {
+		if (comm)
+			gy_comm_aborted(comm, peer, hdr, body);
+		return;
+	}
+	if (comm ? atomic_load_explicit(&comm->err, memory_order_relaxed) != 0
+		 : gy_comm_was_destroyed(e, hdr->comm)) {
+		if (comm)
+			gy_comm_tell(comm, peer);
+		else if (hdr->kind != GY_MSG_RELEASE)
+			/* no room to tell it: its next probe finds out */
+			gy_comm_refuse(e, hdr->comm, peer, -EPROTO,
+				       "has destroyed the communicator");
+		deliver_drop(e, peer, hdr);
+		return;
+	}
+	if (hdr->kind == GY_MSG_WAIT) {
+		if (comm && hdr->coll != GY_P2P)
+			gy_comm_check(comm, peer, hdr);
+		return;
+	}
+	deliver_stream(e, comm, ep, hdr, body);
+}
+
+void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
+{
+	struct gy_engine *e = &ep->nic->ctx->engine;
+	struct gy_peer *peer = ep->peer;
+
+	gy_assert(gy_driver_held(e));
+	if (gy_unlikely(peer->state == GY_PEER_LOST))
+		return;
+	deliver_credit(e, peer, hdr->credit);
+	if (e->expect_from == peer && deliver_expected(e, peer, hdr, body))
+		return;
+	deliver_other(e, ep, hdr, body);
+}

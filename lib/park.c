@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * park.c - small messages to and from a peer: what one side may send before the other uses it, and
+ * where messages wait that nobody can use yet.
+ * Locking: driver.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/alloc.h"
+#include "lib/engine.h"
+#include "lib/peer.h"
+
+static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX };
+
+struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
+			  const void *body)
+{
+	unsigned c = hdr->len <= park_sizes[0] ? 0 : hdr->len <= park_sizes[1] ? 1 : 2;
+	struct gy_parked *p = e->free_parked[c];
+
+	if (p) {
+		e->free_parked[c] = (struct gy_parked *)p->link.next;
+	} else {
+		p = gy_alloc(sizeof(*p) + park_sizes[c]);
+		if (!p)
+			return NULL;
+		p->size_class = c;
+	}
+	p->peer = peer;
+	p->hdr = *hdr;
+	memcpy(p->body, body, hdr->len);
+	peer->parked_bytes += sizeof(*p) + park_sizes[c];
+	return p;
+}
+
+gy_cold void gy_peer_credit_slow(struct gy_engine *e, struct gy_peer *peer)
+{
+	struct gy_hdr hdr = { .kind = GY_MSG_CREDIT };
+
+	gy_peer_msg(e, peer, &hdr, NULL);	/* on -EAGAIN, the next message has it, or the tick */
+}
+
+void gy_unpark(struct gy_engine *e, struct gy_parked *p)
+{
+	struct gy_peer *peer = p->peer;
+
+	peer->parked_bytes -= sizeof(*p) + park_sizes[p->size_class];
+	p->link.next = (struct gy_list *)e->free_parked[p->size_class];
+	e->free_parked[p->size_class] = p;
+	if (p->hdr.kind == GY_MSG_EAGER)
+		gy_peer_consumed(e, peer, p->hdr.len);
+}
+
+int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body)
+{
+	int err;
+
+	if (gy_unlikely(peer->state != GY_PEER_UP))
+		return peer->state == GY_PEER_LOST ? peer->err : -EAGAIN;
+	hdr->credit = peer->eager_used;
+	err = peer->ep->ops->msg(peer->ep, hdr, body);
+	if (gy_unlikely(err)) {
+		peer->blocked |= err == -EAGAIN;
+		return err;
+	}
+	peer->eager_told = hdr->credit;
+	if (hdr->kind == GY_MSG_EAGER)
+		peer->eager_sent += gy_eager_cost(hdr->len);
+	e->stats.messages++;
+	return 0;
+}
