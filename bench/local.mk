@@ -9,17 +9,22 @@ endif
 
 %C%_libtrain_la_SOURCES = \
 	%D%/train/affine.c %D%/train/affine.h \
+	%D%/train/checkpoint.c %D%/train/checkpoint.h \
 	%D%/train/conv.c \
 	%D%/train/data.c %D%/train/data.h \
 	%D%/train/idx.c %D%/train/idx.h \
 	%D%/train/layers.c %D%/train/layers.h \
 	%D%/train/loss.c %D%/train/loss.h \
+	%D%/train/methods.c %D%/train/methods.h \
 	%D%/train/model.c %D%/train/model.h \
 	%D%/train/options.c %D%/train/options.h \
+	%D%/train/pace.c %D%/train/pace.h \
 	%D%/train/plot.c %D%/train/plot.h \
+	%D%/train/point.h \
 	%D%/train/rng.c %D%/train/rng.h \
 	%D%/train/sgd.c %D%/train/sgd.h \
 	%D%/train/shape.h \
+	%D%/train/shards.c %D%/train/shards.h \
 	%D%/train/why.c %D%/train/why.h
 # -O2 alone leaves the loops over channels scalar with gcc.
 %C%_libtrain_la_CFLAGS = $(AM_CFLAGS) -ftree-vectorize $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS)
@@ -29,11 +34,20 @@ endif
 	%D%/train/clock.h \
 	%D%/train/job.c %D%/train/job.h \
 	%D%/train/launch.c %D%/train/launch.h \
+	%D%/train/logs.c %D%/train/logs.h \
 	%D%/train/main.c \
+	%D%/train/method.c %D%/train/method.h \
+	%D%/train/method_adpsgd.c \
+	%D%/train/method_sgp.c \
+	%D%/train/method_sync.c \
+	%D%/train/monitor.c %D%/train/monitor.h \
 	%D%/train/report.c %D%/train/report.h \
 	%D%/train/sync.c %D%/train/sync.h \
-	%D%/train/train.c %D%/train/train.h
-%C%_gyre_train_CFLAGS = $(AM_CFLAGS) $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS) $(JANSSON_CFLAGS)
+	%D%/train/train.c %D%/train/train.h \
+	%D%/train/train-save.c \
+	%D%/train/train-test.c \
+	%D%/train/trainer.h
+%C%_gyre_train_CFLAGS = $(AM_CFLAGS) -ftree-vectorize $(OPENBLAS_CFLAGS) $(ZLIB_CFLAGS) $(JANSSON_CFLAGS)
 %C%_gyre_train_LDADD = %D%/libtrain.la libgyre.la $(JANSSON_LIBS)
 
 # gyre-bench, gyre-limits and the programs of peers/ measure by one protocol.  peers/build compiles

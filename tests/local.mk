@@ -54,7 +54,8 @@ LONG_TESTS += %D%/multi/test_wan.sh
 if HAVE_TRAIN
 unit_tests += \
 	%D%/unit/test_train \
-	%D%/unit/test_train_input
+	%D%/unit/test_train_input \
+	%D%/unit/test_train_run
 TESTS += %D%/multi/train.sh
 endif
 
@@ -71,6 +72,7 @@ endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
 %C%_unit_test_train_input_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
+%C%_unit_test_train_run_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
 
 %C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c $(bench_protocol)
 %C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench/train/launch.h"
+#include "bench/train/logs.h"
 #include "bench/train/options.h"
 #include "bench/train/report.h"
 #include "bench/train/train.h"
@@ -36,6 +37,8 @@ int main(int argc, char **argv)
 	const bool speak = !rank || strcmp(rank, "0") == 0; /* one of a job's ranks is enough */
 	struct options opt;
 
+	if (argc > 1 && strcmp(argv[1], "plot") == 0)
+		return logs_plot(argc - 1, argv + 1);
 	if (options_parse(argc, argv, speak, &opt))
 		return 2;
 	if (opt.help) {

@@ -197,6 +197,15 @@ float *model_params(struct model *m)
 	return m->params;
 }
 
+void model_set_params(struct model *m, float *params)
+{
+	struct layer *l;
+
+	for (l = m->layers; l < m->layers + m->nlayers; l++)
+		l->params = params + (l->params - m->params);
+	m->params = params;
+}
+
 void model_set_grads(struct model *m, float *grads)
 {
 	struct layer *l;

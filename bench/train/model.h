@@ -24,6 +24,9 @@ void model_destroy(struct model *model);
 size_t model_nparams(const struct model *model);
 float *model_params(struct model *model);
 
+/* The parameters are from now on the nparams floats at params, the caller's. */
+void model_set_params(struct model *model, float *params);
+
 /*
  * Where model_backward writes: nparams floats of the caller's, which live as long as the model is
  * used.

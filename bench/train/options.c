@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "bench/train/data.h"
+#include "bench/train/methods.h"
 #include "bench/train/options.h"
+#include "bench/train/pace.h"
 
 enum option_kind { OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE, OPTION_FLAG };
 
@@ -54,10 +56,42 @@ static const struct option_desc option_table[] = {
 	  "use only the first N images of each set" },
 	{ "bucket-kib", 0, OPTION_INT, AT(bucket_kib), "N", 1, 1048576,
 	  "gradient bytes per allreduce, in KiB" },
+	{ "shards", 0, OPTION_CHOICE, AT(shards), "iid|sorted|dirichlet", 0, 0,
+	  "how images are shared out over ranks" },
+	{ "alpha", 0, OPTION_REAL, AT(alpha), "X", 1e-3, 1e6,
+	  "of dirichlet: the smaller, the less even" },
+	{ "method", 0, OPTION_TEXT, AT(method), "NAME", 0, 0,
+	  "how ranks work together, see below [sync]" },
+	{ "delay", 0, OPTION_INT, AT(delay), "N", 0, 1000000,
+	  "steps after which an exchange is due" },
+	{ "period", 0, OPTION_INT, AT(period), "N", 1, 1000000,
+	  "steps between two exchanges" },
+	{ "weights", 0, OPTION_CHOICE, AT(weights), "equal|steps", 0, 0,
+	  "what counts a rank's share of an average" },
+	{ "switch", 0, OPTION_REAL, AT(switch_epoch), "X", 0, 1e5,
+	  "epoch at which postlocal becomes local" },
+	{ "outer-lr", 0, OPTION_REAL, AT(outer_lr), "X", 0, 1e6,
+	  "learning rate over exchanges" },
+	{ "outer-momentum", 0, OPTION_REAL, AT(outer_momentum), "X", 0, 1,
+	  "momentum over exchanges" },
+	{ "step-time", 0, OPTION_REAL, AT(step_time), "MS", 0, 1e6,
+	  "pad steps to so many milliseconds" },
+	{ "payload", 0, OPTION_REAL, AT(payload), "BYTES", 0, 1e10,
+	  "what is exchanged beside the model" },
+	{ "straggler", 0, OPTION_TEXT, AT(straggler), "RANK:FACTOR", 0, 0,
+	  "a slow rank; or random:P:FACTOR, all now and then" },
+	{ "evals", 0, OPTION_INT, AT(evals), "N", 1, 10000,
+	  "tests in an epoch" },
+	{ "until", 0, OPTION_REAL, AT(until), "X", 0, 1,
+	  "stop when so much of the test is right" },
+	{ "checkpoint", 0, OPTION_TEXT, AT(checkpoint), "FILE", 0, 0,
+	  "after each test, save the run to FILE.*" },
+	{ "resume", 0, OPTION_FLAG, AT(resume), NULL, 0, 0,
+	  "go on from --checkpoint" },
 	{ "json", 0, OPTION_TEXT, AT(json), "FILE", 0, 0,
-	  "one JSON object per epoch; - is stdout" },
+	  "one JSON object per test; - is stdout" },
 	{ "plot", 0, OPTION_TEXT, AT(plot), "FILE", 0, 0,
-	  "loss and accuracy over epochs as SVG" },
+	  "accuracy, loss and times as SVG" },
 	{ "progress", 0, OPTION_CHOICE, AT(progress), "auto|line|plain", 0, 0,
 	  "a line rewritten in place, or plain lines" },
 	{ "help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0,
@@ -79,6 +113,15 @@ static const struct options option_defaults = {
 	.bucket_kib = 256,
 	.progress = "auto",
 	.data = DATA_DIR,
+	.shards = "iid",
+	.alpha = 0.5,
+	.method = "sync",
+	.delay = -1,
+	.period = -1,
+	.switch_epoch = -1,
+	.outer_lr = -1,
+	.outer_momentum = -1,
+	.evals = 1,
 };
 
 static void option_set_number(const struct option_desc *d, double value, void *field)
@@ -176,9 +219,24 @@ static int option_next(int argc, char **argv, const struct option_desc **descp)
 	return got;
 }
 
+/* What no single option shows. */
+static int options_check(struct options *opt, struct why *why)
+{
+	struct pace pace;
+
+	if (opt->warmup >= opt->epochs)
+		return why_set(why, -EINVAL, "--warmup must be less than --epochs");
+	if (opt->resume && !opt->checkpoint)
+		return why_set(why, -EINVAL, "--resume needs --checkpoint");
+	if (pace_init(&pace, opt->straggler, 0, 0, 0, why))
+		return -EINVAL;
+	return methods_settle(opt, why);
+}
+
 int options_parse(int argc, char **argv, bool speak, struct options *opt)
 {
 	const struct option_desc *d;
+	struct why why;
 	int got;
 
 	*opt = option_defaults;
@@ -194,9 +252,9 @@ int options_parse(int argc, char **argv, bool speak, struct options *opt)
 			fprintf(stderr, "gyre-train: no such argument: %s\n", argv[optind]);
 		return -EINVAL;
 	}
-	if (opt->warmup >= opt->epochs) {
+	if (options_check(opt, &why)) {
 		if (speak)
-			fprintf(stderr, "gyre-train: --warmup must be less than --epochs\n");
+			fprintf(stderr, "gyre-train: %s\n", why.text);
 		return -EINVAL;
 	}
 	return 0;
@@ -206,11 +264,11 @@ static void option_show_default(const struct option_desc *d)
 {
 	const void *field = (const char *)&option_defaults + d->offset;
 
-	if (d->kind == OPTION_INT && *(const int *)field)
+	if (d->kind == OPTION_INT && *(const int *)field > 0)
 		printf(" [%d]", *(const int *)field);
-	else if (d->kind == OPTION_REAL)
+	else if (d->kind == OPTION_REAL && *(const double *)field >= 0)
 		printf(" [%g]", *(const double *)field);
-	else if (d->kind == OPTION_CHOICE)
+	else if (d->kind == OPTION_CHOICE && *(const char *const *)field)
 		printf(" [%s]", *(const char *const *)field);
 }
 
@@ -229,4 +287,7 @@ void options_usage(void)
 		option_show_default(d);
 		putchar('\n');
 	}
+	methods_usage();
+	printf("\ngyre-train plot FILE.json ... -o FILE.svg\n"
+	       "  one picture of several runs, from what --json has written\n");
 }

@@ -12,7 +12,21 @@ struct options {
 	bool nesterov;
 	const char *schedule;
 	int seed, limit, bucket_kib;
-	const char *data, *json, *plot; /* json and plot: NULL if not asked for */
+	const char *data;
+	const char *shards; /* "iid", "sorted" or "dirichlet" */
+	double alpha;	    /* of dirichlet */
+	/* From methods.c if not given. */
+	const char *method, *weights; /* weights: "equal" or "steps" */
+	int delay, period;
+	double switch_epoch, outer_lr, outer_momentum;
+	/* Of a larger model and a slower machine. */
+	const char *straggler; /* see pace.h; NULL: none */
+	double step_time;      /* ms; 0: as it comes */
+	double payload;	       /* bytes beside the model */
+	int evals;	       /* in an epoch */
+	double until;	       /* accuracy, 0 .. 1; 0: to the end */
+	const char *checkpoint, *json, *plot; /* NULL if not asked for */
+	bool resume;
 	const char *progress; /* "auto", "line" or "plain" */
 	bool help;
 };

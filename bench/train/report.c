@@ -4,7 +4,6 @@
  * gyrerun passes on nothing less.  Plain: a line of progress comes only when nothing else was
  * printed for a while. */
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "bench/train/clock.h"
+#include "bench/train/logs.h"
 #include "bench/train/plot.h"
 #include "bench/train/report.h"
 
@@ -25,8 +25,9 @@ struct report {
 	bool in_place;
 	bool standing;	    /* the last line is one of progress, to be replaced */
 	double start, last; /* of the run; of the last thing printed */
-	struct report_epoch *epochs;
-	int nepochs;
+	double from;	    /* epoch at the start */
+	struct point *points;
+	int npoints;
 };
 
 static bool report_json_on_stdout(const struct options *opt)
@@ -46,9 +47,9 @@ bool report_in_place(const struct options *opt)
 	return strcmp(opt->progress, "line") == 0;
 }
 
-static FILE *report_open(const char *path, struct why *why)
+static FILE *report_open(const char *path, const char *mode, struct why *why)
 {
-	FILE *file = fopen(path, "w");
+	FILE *file = fopen(path, mode);
 
 	if (!file)
 		why_set(why, -errno, "%s: %s", path, strerror(errno));
@@ -69,16 +70,18 @@ int report_create(const struct options *opt, int nranks, int steps, struct repor
 		.text = report_text(opt),
 		.in_place = report_in_place(opt),
 	};
-	r->epochs = calloc(opt->epochs, sizeof(*r->epochs));
-	if (!r->epochs)
+	r->points = calloc((size_t)opt->epochs * opt->evals, sizeof(*r->points));
+	if (!r->points)
 		goto destroy;
 	if (opt->json) {
-		r->json = report_json_on_stdout(opt) ? stdout : report_open(opt->json, why);
+		r->json = report_json_on_stdout(opt)
+				  ? stdout
+				  : report_open(opt->json, opt->resume ? "a" : "w", why);
 		if (!r->json)
 			goto destroy;
 	}
 	if (opt->plot) {
-		r->plot = report_open(opt->plot, why);
+		r->plot = report_open(opt->plot, "w", why);
 		if (!r->plot)
 			goto destroy;
 	}
@@ -99,20 +102,23 @@ void report_destroy(struct report *r)
 		fclose(r->json);
 	if (r->plot)
 		fclose(r->plot);
-	free(r->epochs);
+	free(r->points);
 	free(r);
 }
 
-void report_start(struct report *r, size_t nparams, size_t ntrain, size_t ntest)
+void report_start(struct report *r, size_t nparams, size_t ntrain, size_t ntest, double epoch)
 {
 	if (!r)
 		return;
+	r->from = epoch;
 	fprintf(r->text,
 		"%s with %zu parameters, %d rank%s x %d images a step, %zu images to learn, "
 		"%zu to test\n",
 		r->opt->model, nparams, r->nranks, r->nranks == 1 ? "" : "s", r->opt->batch, ntrain,
 		ntest);
 	fflush(r->text);
+	if (r->json)
+		logs_start(r->json, r->opt, r->nranks, nparams, epoch);
 }
 
 /* "1:02:03", "2:03"; size of text: 16. */
@@ -126,12 +132,11 @@ static void report_duration(double seconds, char *text, size_t len)
 		snprintf(text, len, "%ld:%02ld", s / 60, s % 60);
 }
 
-static void report_eta(const struct report *r, double steps_done, char *text, size_t len)
+static void report_eta(const struct report *r, double epoch, char *text, size_t len)
 {
 	const double elapsed = clock_seconds() - r->start;
-	const double total = (double)r->steps * r->opt->epochs;
 
-	report_duration(elapsed * (total - steps_done) / steps_done, text, len);
+	report_duration(elapsed * fmax(0, r->opt->epochs - epoch) / (epoch - r->from), text, len);
 }
 
 /* Before each line of text. */
@@ -143,73 +148,78 @@ static void report_next_line(struct report *r, bool progress)
 	r->last = clock_seconds();
 }
 
-void report_step(struct report *r, int number, int step, double loss)
+void report_step(struct report *r, double epoch, double loss)
 {
 	const double now = clock_seconds();
-	double done;
+	double per_s;
 	char eta[32];
 
-	if (!r || now - r->last < (r->in_place ? REPORT_LINE_S : REPORT_PLAIN_S))
+	if (!r || epoch <= r->from ||
+	    now - r->last < (r->in_place ? REPORT_LINE_S : REPORT_PLAIN_S))
 		return;
-	done = (double)r->steps * (number - 1) + step + 1;
-	report_eta(r, done, eta, sizeof(eta));
+	report_eta(r, epoch, eta, sizeof(eta));
 	report_next_line(r, true);
-	fprintf(r->text, "epoch %2d/%d  %3d %%  loss %.4f  %.0f images/s  %s to go\n", number,
-		r->opt->epochs, 100 * (step + 1) / r->steps, loss,
-		done * r->nranks * r->opt->batch / (now - r->start), eta);
+	per_s = (epoch - r->from) * r->steps * r->nranks * r->opt->batch / (now - r->start);
+	fprintf(r->text, "epoch %5.2f/%d  loss %.4f  %.0f images/s  %s to go\n", epoch,
+		r->opt->epochs, loss, per_s, eta);
 	fflush(r->text);
 }
 
-static void report_json(const struct report *r, const struct report_epoch *e)
-{
-	json_t *line = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:i, s:i}",
-				 "epoch", e->number, "loss", e->loss, "accuracy", e->accuracy,
-				 "seconds", e->seconds, "images_per_s", e->images_per_s,
-				 "compute_ms", e->compute_ms, "exposed_ms", e->exposed_ms,
-				 "lr", e->lr, "model", r->opt->model, "ranks", r->nranks,
-				 "batch", r->opt->batch);
-
-	json_dumpf(line, r->json, JSON_REAL_PRECISION(9));
-	fputc('\n', r->json);
-	fflush(r->json);
-	json_decref(line);
-}
-
-void report_epoch(struct report *r, const struct report_epoch *e)
+void report_point(struct report *r, const struct point *p)
 {
 	char eta[32];
 
 	if (!r)
 		return;
-	r->epochs[r->nepochs++] = *e;
-	report_eta(r, (double)r->steps * e->number, eta, sizeof(eta));
+	r->points[r->npoints++] = *p;
+	report_eta(r, p->epoch, eta, sizeof(eta));
 	report_next_line(r, false);
 	fprintf(r->text,
-		"epoch %2d/%d  loss %.4f  test %5.2f %%  %.0f images/s  "
+		"epoch %*.*f/%d  loss %.4f  test %5.2f %%  %.0f images/s  "
 		"step %.1f ms + %.1f ms waiting  %s to go\n",
-		e->number, r->opt->epochs, e->loss, 100 * e->accuracy, e->images_per_s,
-		e->compute_ms, e->exposed_ms, eta);
+		r->opt->evals > 1 ? 5 : 2, r->opt->evals > 1 ? 2 : 0, p->epoch, r->opt->epochs,
+		p->loss, 100 * p->accuracy, p->images_per_s, p->compute_ms, p->exposed_ms, eta);
 	fflush(r->text);
 	if (r->json)
-		report_json(r, e);
+		logs_point(r->json, r->opt, r->nranks, p);
 }
 
-int report_finish(struct report *r)
+static void report_plot(const struct report *r)
 {
-	const struct report_epoch *last;
-	char title[128], took[32];
+	struct plot_run run = { .points = r->points, .npoints = r->npoints };
+	char label[256];
 
+	logs_label(r->opt, r->nranks, label, sizeof(label));
+	run.label = label;
+	plot_write(r->plot, "gyre-train", &run, 1);
+}
+
+static void report_result(const struct report *r, const struct report_end *end)
+{
+	char took[32];
+
+	report_duration(clock_seconds() - r->start, took, sizeof(took));
+	fprintf(r->text, "%.2f %% of the test images recognised after %.4g epoch%s, %s\n",
+		100 * end->accuracy, end->epoch, end->epoch == 1 ? "" : "s", took);
+	if (strcmp(r->opt->method, "sync") != 0)
+		fprintf(r->text, "%s: %.1f steps/s, %.1f %% of the time blocked, %.1f MB sent\n",
+			r->opt->method, end->steps_per_s, 100 * end->blocked_share,
+			end->megabytes);
+	if (r->opt->until > 0 && end->until < 0)
+		fprintf(r->text, "%.4g %% was not reached\n", 100 * r->opt->until);
+	else if (r->opt->until > 0)
+		fprintf(r->text, "%.4g %% after %.2f s\n", 100 * r->opt->until, end->until);
+}
+
+int report_finish(struct report *r, const struct report_end *end)
+{
 	if (!r)
 		return 0;
-	last = &r->epochs[r->nepochs - 1];
-	report_duration(clock_seconds() - r->start, took, sizeof(took));
-	fprintf(r->text, "%.2f %% of the test images recognised after %d epoch%s, %s\n",
-		100 * last->accuracy, r->nepochs, r->nepochs == 1 ? "" : "s", took);
-	if (r->plot) {
-		snprintf(title, sizeof(title), "gyre-train: %s, %d rank%s x %d images",
-			 r->opt->model, r->nranks, r->nranks == 1 ? "" : "s", r->opt->batch);
-		plot_write(r->plot, title, r->epochs, r->nepochs);
-	}
+	report_result(r, end);
+	if (r->json)
+		logs_end(r->json, end);
+	if (r->plot && r->npoints)
+		report_plot(r);
 	if (fflush(r->text) || (r->plot && fflush(r->plot)) || (r->json && ferror(r->json)))
 		return -EIO;
 	return 0;

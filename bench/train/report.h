@@ -2,22 +2,26 @@
 #ifndef TRAIN_REPORT_H
 #define TRAIN_REPORT_H
 /*
- * What the user sees of a run: a progress line, a line per epoch, JSON and a plot.  Only rank 0
+ * What the user sees of a run: a progress line, a line per test, JSON and a plot.  Only rank 0
  * makes a report; every function takes NULL, on the others, and does nothing.
  */
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "bench/train/options.h"
+#include "bench/train/point.h"
 #include "bench/train/why.h"
 
-struct report_epoch {
-	int number; /* from 1 */
-	double loss, accuracy; /* means over all ranks: 0 .. 1 */
-	double lr;	       /* of its last step */
-	double seconds;	       /* of its steps, without the test */
-	double images_per_s;
-	double compute_ms, exposed_ms; /* per step, mean over ranks: own work, and waiting */
+/* Of a whole run. */
+struct report_end {
+	double accuracy; /* of the average of all ranks */
+	double epoch, time;
+	double steps_per_s;   /* of all ranks */
+	double blocked_share; /* of the ranks' time */
+	double until;	      /* time at which --until was reached; < 0: it was not */
+	double megabytes;     /* given away by a rank */
+	uint32_t crc;	      /* of the model */
 };
 
 struct report;
@@ -33,15 +37,16 @@ int report_create(const struct options *opt, int nranks, int steps, struct repor
 		  struct why *why);
 void report_destroy(struct report *report);
 
-/* One line about the job before it starts. */
-void report_start(struct report *report, size_t nparams, size_t ntrain, size_t ntest);
+/* One line about the job before it starts; epoch: where it does. */
+void report_start(struct report *report, size_t nparams, size_t ntrain, size_t ntest,
+		  double epoch);
 
-/* Step step (from 0) of epoch number is done.  Prints now and then. */
-void report_step(struct report *report, int number, int step, double loss);
+/* So many epochs are done.  Prints now and then.  loss: mean since the last test. */
+void report_step(struct report *report, double epoch, double loss);
 
-void report_epoch(struct report *report, const struct report_epoch *epoch);
+void report_point(struct report *report, const struct point *point);
 
 /* The result, and the plot.  0 or -errno if the files could not be written. */
-int report_finish(struct report *report);
+int report_finish(struct report *report, const struct report_end *end);
 
 #endif

@@ -16,7 +16,7 @@ struct sync {
 	size_t next;			 /* buckets next .. have started */
 	size_t oldest;			 /* buckets oldest .. are complete, of those started */
 	struct gyre_request **requests; /* of each bucket; NULL when complete */
-	double seconds;
+	double seconds, blocked;
 	int err;
 };
 
@@ -66,7 +66,11 @@ float *sync_vector(struct sync *s)
 
 static int sync_wait_oldest(struct sync *s)
 {
-	return gyre_request_wait(&s->requests[--s->oldest], NULL);
+	const double start = clock_seconds();
+	const int err = gyre_request_wait(&s->requests[--s->oldest], NULL);
+
+	s->blocked += clock_seconds() - start;
+	return err;
 }
 
 static int sync_start(struct sync *s, size_t bucket)
@@ -115,10 +119,9 @@ int sync_wait(struct sync *s)
 	return s->err;
 }
 
-double sync_take_seconds(struct sync *s)
+void sync_take_seconds(struct sync *s, double *exposed, double *blocked)
 {
-	const double seconds = s->seconds;
-
-	s->seconds = 0;
-	return seconds;
+	*exposed += s->seconds;
+	*blocked += s->blocked;
+	s->seconds = s->blocked = 0;
 }

@@ -32,7 +32,10 @@ void sync_ready(void *arg, size_t first);
 /* Waits for all buckets.  Errors: the first one of starting or of running an allreduce. */
 int sync_wait(struct sync *sync);
 
-/* Seconds spent in sync_ready and sync_wait since the last call: communication not hidden. */
-double sync_take_seconds(struct sync *sync);
+/*
+ * Adds the seconds since the last call: in sync_ready and sync_wait, that is, of communication not
+ * hidden; and what of these was spent waiting.
+ */
+void sync_take_seconds(struct sync *sync, double *exposed, double *blocked);
 
 #endif

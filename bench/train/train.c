@@ -1,56 +1,33 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bench/train/train.c - data-parallel training.
- * Every rank has the whole model and the whole data, and the same order of the images.  Step s of
- * an epoch takes the images at s * nranks * batch of that order, rank r its batch of them; so the
- * sequence of models depends on nranks * batch, and on nranks only by rounding.
+/* bench/train/train.c - data-parallel training: setting up, and the steps.
+ * Every rank has the whole model and the whole data.  With synchronous SGD and even shards, step s
+ * of an epoch takes the images at s * nranks * batch of the epoch's order, rank r its batch of
+ * them; so the sequence of models depends on nranks * batch, and on nranks only by rounding.
  *
- *	images -> loss -> backward pass -> gradients -> optimizer
- *			      |  sync_ready      ^ sync_wait
- *			      +--- allreduce ----+	buckets, deepest layer first
+ *	images -> loss -> backward pass -> gradients -> optimizer -> tick
+ *			      |  ready         ^ reduce		      |  progress, models
+ *			      +-- allreduce ---+ (sync)		      +-------------------> (others)
  *
- * The loss of the batch travels behind the gradients, so its mean over ranks costs no message. */
+ * A step is padded between backward pass and reduce, so an exchange that has been started may hide
+ * behind all of the padding. */
 #include <cblas.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "bench/train/clock.h"
-#include "bench/train/data.h"
-#include "bench/train/model.h"
-#include "bench/train/report.h"
-#include "bench/train/sgd.h"
-#include "bench/train/sync.h"
 #include "bench/train/train.h"
+#include "bench/train/trainer.h"
 
-struct trainer {
-	const struct options *opt;
-	struct job job;
-	struct data data;
-	struct model *model;
-	struct sync *sync; /* gradients, then the loss */
-	struct sgd sgd;
-	struct report *report;
-	int steps;	 /* of an epoch */
-	uint32_t *order; /* of the training images in this epoch */
-	float *x;	 /* a batch */
-	uint8_t *labels;
-};
+#define TRAIN_ALIGN 64
 
 static int train_check(struct trainer *t, struct why *why)
 {
-	const size_t step = (size_t)t->job.nranks * t->opt->batch;
-
 	if (t->opt->ranks && t->opt->ranks != t->job.nranks)
 		return why_set(why, -EINVAL, "-n %d: this job has %d ranks", t->opt->ranks,
 			       t->job.nranks);
-	if (step > t->data.train.count)
-		return why_set(why, -EINVAL,
-			       "%d ranks x --batch %d are more images than there are (%zu)",
-			       t->job.nranks, t->opt->batch, t->data.train.count);
-	t->steps = t->data.train.count / step;
 	return 0;
 }
 
@@ -58,24 +35,45 @@ static int train_alloc(struct trainer *t)
 {
 	const struct options *opt = t->opt;
 	const size_t batch = opt->batch;
-	size_t nparams;
+	size_t size;
 	int err;
 
-	err = model_create(opt->model, t->data.shape, DATA_CLASSES, opt->batch,
-			   opt->seed, &t->model);
+	err = model_create(opt->model, t->data.shape, DATA_CLASSES, opt->batch, opt->seed,
+			   &t->model);
 	if (err)
 		return err;
-	nparams = model_nparams(t->model);
-	err = sync_create(&t->job, nparams + 1, opt->bucket_kib * 1024 / sizeof(float),
-			  &t->sync);
-	if (err)
-		return err;
-	model_set_grads(t->model, sync_vector(t->sync));
-	t->sgd.velocity = calloc(nparams, sizeof(*t->sgd.velocity));
-	t->order = calloc(t->data.train.count, sizeof(*t->order));
+	t->nparams = model_nparams(t->model);
+	t->npadding = (size_t)opt->payload / sizeof(float);
+	size = (t->nparams + t->npadding) * sizeof(float);
+	t->params = aligned_alloc(TRAIN_ALIGN, (size / TRAIN_ALIGN + 1) * TRAIN_ALIGN);
+	t->mean = calloc(t->nparams, sizeof(*t->mean));
+	t->sgd.velocity = calloc(t->nparams, sizeof(*t->sgd.velocity));
 	t->x = calloc(batch * shape_len(t->data.shape), sizeof(*t->x));
 	t->labels = calloc(batch, sizeof(*t->labels));
-	return t->sgd.velocity && t->order && t->x && t->labels ? 0 : -ENOMEM;
+	t->pick = calloc(batch, sizeof(*t->pick));
+	if (!t->params || !t->mean || !t->sgd.velocity || !t->x || !t->labels || !t->pick)
+		return -ENOMEM;
+	memset(t->params, 0, size);
+	memcpy(t->params, model_params(t->model), t->nparams * sizeof(float));
+	model_set_params(t->model, t->params);
+	return 0;
+}
+
+static int train_cut_shards(struct trainer *t, struct why *why)
+{
+	const struct shards_spec spec = {
+		.kind = t->opt->shards,
+		.alpha = t->opt->alpha,
+		.seed = t->opt->seed,
+		.rank = t->job.rank,
+		.nranks = t->job.nranks,
+		.batch = t->opt->batch,
+	};
+	int err = shards_create(&spec, &t->data.train, &t->shards, why);
+
+	if (!err)
+		t->steps = shards_steps(t->shards);
+	return err;
 }
 
 /* What this rank can do alone.  On error the reason goes to why. */
@@ -84,10 +82,14 @@ static int train_prepare(struct trainer *t, struct why *why)
 	const struct options *opt = t->opt;
 	int err;
 
-	err = data_load(opt->data, opt->limit, &t->data, why);
-	if (err)
-		return err;
 	err = train_check(t, why);
+	if (!err)
+		err = data_load(opt->data, opt->limit, &t->data, why);
+	if (!err)
+		err = train_cut_shards(t, why);
+	if (!err)
+		err = pace_init(&t->pace, opt->straggler, 1e-3 * opt->step_time, opt->seed,
+				t->job.rank, why);
 	if (err)
 		return err;
 	err = train_alloc(t);
@@ -101,146 +103,134 @@ static int train_prepare(struct trainer *t, struct why *why)
 	t->sgd.schedule = opt->schedule;
 	t->sgd.warmup = opt->warmup;
 	t->sgd.epochs = opt->epochs;
+	t->until = -1;
 	if (t->job.rank != 0)
 		return 0;
 	return report_create(opt, t->job.nranks, t->steps, &t->report, why);
 }
 
+/* What the ranks do together before the first step. */
+static int train_open(struct trainer *t)
+{
+	const struct method_env env = {
+		.job = &t->job,
+		.opt = t->opt,
+		.params = t->params,
+		.nparams = t->nparams,
+		.npadding = t->npadding,
+		.steps = t->steps,
+	};
+	struct why why = { "" };
+	int err = method_open(&env, &t->method);
+
+	why_set(&why, err, "rank %d: --method %s: %s", t->job.rank, t->opt->method,
+		gyre_strerror(err));
+	err = job_agree(&t->job, err, &why);
+	if (err)
+		return err;
+	model_set_grads(t->model, t->method->grads);
+	if (t->method->row->own_pace && t->job.nranks > 1)
+		err = monitor_create(&t->job, &t->monitor);
+	if (!err && t->opt->resume)
+		err = trainer_load(t);
+	return err;
+}
+
 static void train_fini(struct trainer *t)
 {
+	monitor_destroy(t->monitor);
+	method_close(t->method);
 	report_destroy(t->report);
+	free(t->pick);
 	free(t->labels);
 	free(t->x);
-	free(t->order);
 	free(t->sgd.velocity);
-	sync_destroy(t->sync);
+	free(t->mean);
+	free(t->params);
 	model_destroy(t->model);
+	shards_destroy(t->shards);
 	data_fini(&t->data);
 }
 
-static int train_step(struct trainer *t, double epoch, int step, double *loss)
+double trainer_epoch(const struct trainer *t)
 {
-	const int batch = t->opt->batch;
-	const size_t nparams = model_nparams(t->model);
-	const size_t first = ((size_t)step * t->job.nranks + t->job.rank) * batch;
-	float *vector = sync_vector(t->sync);
+	int64_t sum;
+
+	if (!t->monitor)
+		return (double)t->step / t->steps;
+	sum = monitor_sum(t->monitor);
+	return (double)sum / t->job.nranks / t->steps;
+}
+
+static void train_ready(void *arg, size_t first)
+{
+	struct method *m = arg;
+
+	m->ops->ready(m, first);
+}
+
+static int train_step(struct trainer *t, double epoch)
+{
+	struct method *m = t->method;
+	const double start = clock_seconds();
 	int err;
 
-	data_batch(&t->data, &t->data.train, t->order + first, batch, t->x, t->labels);
-	vector[nparams] = model_loss(t->model, t->x, t->labels, batch);
-	model_backward(t->model, sync_ready, t->sync);
-	err = sync_wait(t->sync);
+	data_batch(&t->data, &t->data.train, shards_pick(t->shards, t->step), t->opt->batch, t->x,
+		   t->labels);
+	m->grads[t->nparams] = model_loss(t->model, t->x, t->labels, t->opt->batch);
+	model_backward(t->model, train_ready, m);
+	pace_sleep(pace_rest(&t->pace, t->step, clock_seconds() - start));
+	err = m->ops->reduce(m);
 	if (err)
 		return job_fail(&t->job, "exchange of gradients", err);
-	*loss = vector[nparams];
-	sgd_step(&t->sgd, sgd_lr(&t->sgd, epoch), model_params(t->model), vector, nparams);
+	t->lr = sgd_lr(&t->sgd, fmin(epoch, t->opt->epochs));
+	sgd_step(&t->sgd, t->lr, t->params, m->grads, t->nparams);
+	err = m->ops->tick(m);
+	if (err)
+		return job_fail(&t->job, "exchange between steps", err);
+	t->step++;
+	t->since.steps++;
+	t->since.loss += m->grads[t->nparams];
+	t->since.seconds += clock_seconds() - start;
+	if (t->monitor)
+		monitor_set(t->monitor, t->step);
 	return 0;
 }
 
-/* This rank's share of the test images. */
-static double train_count_correct(struct trainer *t)
+/* Until as many steps as there are before the next test; with a monitor, of all ranks together. */
+static int train_steps(struct trainer *t)
 {
-	const size_t count = t->data.test.count;
-	const uint32_t end = count * (t->job.rank + 1) / t->job.nranks;
-	uint32_t at = count * t->job.rank / t->job.nranks;
-	uint32_t *pick = t->order; /* between epochs it is free */
-	double correct = 0;
-	int n;
-
-	while (at < end) {
-		for (n = 0; n < t->opt->batch && at < end; n++)
-			pick[n] = at++;
-		data_batch(&t->data, &t->data.test, pick, n, t->x, t->labels);
-		correct += model_count_correct(t->model, t->x, t->labels, n);
-	}
-	return correct;
-}
-
-/*
- * Gradients are bitwise equal on all ranks, so the models are.  If they are not, a sum was wrong
- * or the ranks' processors round differently, and what follows is no longer data-parallel SGD.
- */
-static int train_check_equal(struct trainer *t)
-{
-	const size_t len = model_nparams(t->model) * sizeof(float);
-	const uint32_t crc = crc32(0, (const void *)model_params(t->model), len);
-	const uint32_t mine[2] = { crc, ~crc };
-	uint32_t largest[2];
-	int err = gyre_allreduce(mine, largest, 2, GYRE_UINT32, GYRE_MAX, t->job.comm);
-
-	if (err)
-		return job_fail(&t->job, "comparison of the models", err);
-	if (largest[0] == ~largest[1])
-		return 0;
-	if (t->job.rank == 0)
-		fprintf(stderr, "gyre-train: the ranks' models are no longer equal\n");
-	return -EILSEQ;
-}
-
-/* Sums over ranks what only a rank knows, and tests the model. */
-static int train_close_epoch(struct trainer *t, struct report_epoch *e)
-{
-	const double exposed = sync_take_seconds(t->sync);
-	double sums[3] = { exposed, e->seconds - exposed, train_count_correct(t) };
-	const double to_ms = 1e3 / ((double)t->steps * t->job.nranks);
+	const uint64_t evals = t->opt->evals;
+	const double due = ceil((double)(t->ntested + 1) * t->steps / evals) / t->steps;
+	double epoch;
 	int err;
 
-	err = gyre_allreduce(GYRE_IN_PLACE, sums, 3, GYRE_F64, GYRE_SUM, t->job.comm);
-	if (err)
-		return job_fail(&t->job, "test", err);
-	e->exposed_ms = sums[0] * to_ms;
-	e->compute_ms = sums[1] * to_ms;
-	e->accuracy = sums[2] / t->data.test.count;
-	e->images_per_s = (double)t->steps * t->job.nranks * t->opt->batch / e->seconds;
-	return train_check_equal(t);
-}
-
-static int train_epoch(struct trainer *t, int epoch)
-{
-	struct report_epoch e = { .number = epoch + 1 };
-	const double start = clock_seconds();
-	double at = epoch, loss = 0, total = 0;
-	int step, err;
-
-	data_shuffle(t->order, t->data.train.count, t->opt->seed, epoch);
-	for (step = 0; step < t->steps; step++) {
-		at = epoch + (step + 0.5) / t->steps;
-		err = train_step(t, at, step, &loss);
+	for (;;) {
+		epoch = trainer_epoch(t);
+		if (epoch < 0)
+			return job_fail(&t->job, "sum of steps", monitor_sum(t->monitor));
+		if (epoch >= due)
+			return 0;
+		err = train_step(t, epoch + 0.5 / t->steps);
 		if (err)
 			return err;
-		if (!isfinite(loss)) {
-			if (t->job.rank == 0)
-				fprintf(stderr, "gyre-train: the loss is no longer finite; "
-						"try a smaller --lr\n");
-			return -ERANGE;
-		}
-		total += loss;
-		report_step(t->report, e.number, step, total / (step + 1));
+		report_step(t->report, trainer_epoch(t), t->since.loss / t->since.steps);
 	}
-	e.seconds = clock_seconds() - start;
-	e.loss = total / t->steps;
-	e.lr = sgd_lr(&t->sgd, at);
-	err = train_close_epoch(t, &e);
-	if (err)
-		return err;
-	report_epoch(t->report, &e);
-	return 0;
 }
 
 static int train_epochs(struct trainer *t)
 {
-	int epoch, err;
+	const uint64_t tests = (uint64_t)t->opt->epochs * t->opt->evals;
+	int err = 0;
 
-	report_start(t->report, model_nparams(t->model), t->data.train.count, t->data.test.count);
-	for (epoch = 0; epoch < t->opt->epochs; epoch++) {
-		err = train_epoch(t, epoch);
-		if (err)
-			return err;
+	report_start(t->report, t->nparams, t->data.train.count, t->data.test.count,
+		     (double)t->step / t->steps);
+	while (!err && t->ntested < tests && t->until < 0) {
+		err = train_steps(t);
+		if (!err)
+			err = trainer_test(t);
 	}
-	err = report_finish(t->report);
-	if (err)
-		fprintf(stderr, "gyre-train: results could not be written: %s\n", strerror(-err));
-	return err;
+	return err ? err : trainer_end(t);
 }
 
 int train_run(const struct options *opt)
@@ -253,9 +243,17 @@ int train_run(const struct options *opt)
 	err = job_open(&t.job);
 	if (err)
 		return err;
+	t.agreed = true;
 	err = job_agree(&t.job, train_prepare(&t, &why), &why);
 	if (!err)
+		err = train_open(&t);
+	if (!err) {
+		t.agreed = false;
 		err = train_epochs(&t);
+	}
+	/* Alone with an error: threads may wait for other ranks, which learn of it by the end. */
+	if (err && !t.agreed)
+		return err;
 	train_fini(&t);
 	job_close(&t.job);
 	return err;

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 #include "bench/train/data.h"
 #include "bench/train/idx.h"
+#include "bench/train/methods.h"
 #include "bench/train/options.h"
 #include "bench/train/plot.h"
 #include "bench/train/rng.h"
@@ -218,6 +219,10 @@ static void options_are_checked(void **state)
 		{ "--model", "vgg" },	  { "--model", "ml" },	 { "--model", "" },
 		{ "--warmup", "100" },	  { "-n", "0" },	 { "--limit", "99999999999" },
 		{ "--frobnicate", NULL }, { "stray", NULL },	 { "--lr", NULL },
+		{ "--delay", "4" },	  { "--period", "4" },	 { "--weights", "steps" },
+		{ "--method", "dt" },	  { "--method", "" },	 { "--outer-lr", "1" },
+		{ "--straggler", "1" },	  { "--resume", NULL },	 { "--straggler", "1:0.5" },
+		{ "--shards", "even" },	  { "--until", "2" },	 { "--straggler", "1:2,," },
 	};
 	struct options opt;
 	size_t i;
@@ -233,26 +238,47 @@ static void options_are_checked(void **state)
 	assert_true(opt.nesterov);
 	assert_int_equal(parse(&opt, "--lr-schedule", "step"), 0);
 	assert_int_equal(parse(&opt, "--model", "mlp"), 0);
+	assert_int_equal(parse(&opt, "--payload", "102e6"), 0);
+	assert_true(opt.payload == 102e6);
+}
+
+static void methods_fill_in_what_is_not_given(void **state)
+{
+	struct options opt;
+
+	assert_int_equal(parse(&opt, "--lr", "1"), 0);
+	assert_true(opt.delay == 0 && opt.period == 1); /* sync */
+	assert_int_equal(parse(&opt, "--method", "dts"), 0);
+	assert_true(opt.delay == 4 && opt.period == 4);
+	assert_int_equal(parse(&opt, "--method", "diloco"), 0);
+	assert_true(opt.outer_lr == 0.7 && opt.outer_momentum == 0.9);
+	assert_int_equal(parse(&opt, "--method", "postlocal"), 0);
+	assert_true(opt.switch_epoch == 3);
+	assert_true(methods_find("adpsgd")->own_pace && !methods_find("sgp")->own_pace);
 }
 
 static void plot_takes_any_run(void **state)
 {
-	const struct report_epoch epochs[3] = { { .number = 1, .loss = 0.5, .accuracy = 0.8 },
-						{ .number = 2, .loss = 0.5, .accuracy = 0.8 },
-						{ .number = 3, .loss = 1e-9, .accuracy = 1 } };
-	char text[16384];
+	const struct point points[3] = {
+		{ .epoch = 1, .time = 1, .loss = 0.5, .accuracy = 0.8, .compute_ms = 1 },
+		{ .epoch = 2, .time = 2, .loss = 0.5, .accuracy = 0.8, .blocked_ms = 1 },
+		{ .epoch = 3, .time = 3, .loss = 1e-9, .accuracy = 1, .exposed_ms = 0.5 },
+	};
+	const struct plot_run runs[2] = { { "one", points, 1 }, { "all <&> three", points, 3 } };
+	char text[32768];
 	FILE *file;
 	int count;
 
-	for (count = 1; count <= 3; count++) {
+	for (count = 0; count <= 2; count++) {
 		memset(text, 0, sizeof(text));
 		file = fmemopen(text, sizeof(text), "w");
 		assert_non_null(file);
-		plot_write(file, "a run", epochs, count);
+		plot_write(file, "a run", count < 2 ? runs + count : runs, count < 2 ? 1 : 2);
 		assert_int_equal(fclose(file), 0);
 		assert_non_null(strstr(text, "</svg>"));
 		assert_null(strstr(text, "nan"));
 		assert_null(strstr(text, "inf"));
+		assert_null(strstr(text, "<&"));
 	}
 }
 
@@ -282,6 +308,7 @@ int main(void)
 		cmocka_unit_test(idx_survives_garbage),
 		cmocka_unit_test(data_says_what_is_missing),
 		cmocka_unit_test(options_are_checked),
+		cmocka_unit_test(methods_fill_in_what_is_not_given),
 		cmocka_unit_test(plot_takes_any_run),
 	};
 

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench/train/logs.c - JSON logs written, and read again for a plot. */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/train/logs.h"
+#include "bench/train/methods.h"
+#include "bench/train/plot.h"
+
+#define LOGS_LABEL 256
+
+struct logs_run {
+	char label[LOGS_LABEL];
+	struct point *points;
+	int npoints;
+};
+
+static void logs_write(FILE *file, json_t *line)
+{
+	json_dumpf(line, file, JSON_REAL_PRECISION(9));
+	fputc('\n', file);
+	fflush(file);
+	json_decref(line);
+}
+
+void logs_label(const struct options *opt, int nranks, char *label, size_t len)
+{
+	const struct methods_row *row = methods_find(opt->method);
+	char delay[32] = "", period[32] = "", slow[128] = "", shards[64] = "";
+
+	if (row->takes & METHODS_DELAY)
+		snprintf(delay, sizeof(delay), ", delay %d", opt->delay);
+	if (row->takes & METHODS_PERIOD)
+		snprintf(period, sizeof(period), ", period %d", opt->period);
+	if (opt->straggler)
+		snprintf(slow, sizeof(slow), ", straggler %s", opt->straggler);
+	if (strcmp(opt->shards, "iid") != 0)
+		snprintf(shards, sizeof(shards), ", %s shards", opt->shards);
+	snprintf(label, len, "%s%s%s, %s, %d rank%s x %d images%s%s", opt->method, delay, period,
+		 opt->model, nranks, nranks == 1 ? "" : "s", opt->batch, slow, shards);
+}
+
+void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparams, double epoch)
+{
+	char label[LOGS_LABEL];
+
+	logs_label(opt, nranks, label, sizeof(label));
+	logs_write(file,
+		   json_pack("{s:{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:f, s:f, s:s, "
+			     "s:f, s:f, s:b, s:f, s:s, s:f, s:i, s:i, s:I, s:f}}",
+			     "run", "label", label, "method", opt->method, "model", opt->model,
+			     "ranks", nranks, "batch", opt->batch, "delay", opt->delay, "period",
+			     opt->period, "outer_lr", opt->outer_lr, "outer_momentum",
+			     opt->outer_momentum, "weights", opt->weights, "step_time_ms",
+			     opt->step_time, "payload", opt->payload, "straggler",
+			     opt->straggler ? opt->straggler : "", "lr", opt->lr, "momentum",
+			     opt->momentum, "nesterov", opt->nesterov, "weight_decay",
+			     opt->weight_decay, "shards", opt->shards, "alpha", opt->alpha,
+			     "epochs", opt->epochs, "seed", opt->seed, "parameters",
+			     (json_int_t)nparams, "from_epoch", epoch));
+}
+
+/* The numbers of a test, under their names in the log. */
+static const struct {
+	const char *name;
+	size_t offset;
+} logs_numbers[] = {
+	{ "epoch", offsetof(struct point, epoch) },
+	{ "time", offsetof(struct point, time) },
+	{ "loss", offsetof(struct point, loss) },
+	{ "accuracy", offsetof(struct point, accuracy) },
+	{ "seconds", offsetof(struct point, seconds) },
+	{ "images_per_s", offsetof(struct point, images_per_s) },
+	{ "steps_per_s", offsetof(struct point, steps_per_s) },
+	{ "compute_ms", offsetof(struct point, compute_ms) },
+	{ "exposed_ms", offsetof(struct point, exposed_ms) },
+	{ "blocked_ms", offsetof(struct point, blocked_ms) },
+	{ "megabytes", offsetof(struct point, megabytes) },
+	{ "lr", offsetof(struct point, lr) },
+};
+
+#define LOGS_NUMBERS (sizeof(logs_numbers) / sizeof(*logs_numbers))
+
+static double *logs_number(struct point *p, size_t i)
+{
+	return (void *)((char *)p + logs_numbers[i].offset);
+}
+
+void logs_point(FILE *file, const struct options *opt, int nranks, const struct point *point)
+{
+	json_t *line = json_object();
+	struct point p = *point;
+	size_t i;
+
+	for (i = 0; i < LOGS_NUMBERS; i++)
+		json_object_set_new(line, logs_numbers[i].name, json_real(*logs_number(&p, i)));
+	json_object_set_new(line, "method", json_string(opt->method));
+	json_object_set_new(line, "model", json_string(opt->model));
+	json_object_set_new(line, "ranks", json_integer(nranks));
+	json_object_set_new(line, "batch", json_integer(opt->batch));
+	logs_write(file, line);
+}
+
+void logs_end(FILE *file, const struct report_end *end)
+{
+	char crc[16];
+
+	snprintf(crc, sizeof(crc), "%08x", end->crc);
+	logs_write(file, json_pack("{s:{s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:s}}", "end",
+				   "accuracy", end->accuracy, "epochs", end->epoch, "time",
+				   end->time, "steps_per_s", end->steps_per_s, "blocked_share",
+				   end->blocked_share, "until_s",
+				   end->until < 0 ? json_null() : json_real(end->until),
+				   "megabytes", end->megabytes, "crc", crc));
+}
+
+/* ---- reading ---- */
+
+/* A line that has a test's numbers; others only tell the name. */
+static int logs_take_line(struct logs_run *run, json_t *line)
+{
+	const char *label = json_string_value(json_object_get(json_object_get(line, "run"),
+							      "label"));
+	struct point p = { 0 }, *more;
+	size_t i;
+
+	if (label)
+		snprintf(run->label, sizeof(run->label), "%s", label);
+	if (!json_is_number(json_object_get(line, "accuracy")))
+		return 0;
+	for (i = 0; i < LOGS_NUMBERS; i++)
+		*logs_number(&p, i) =
+			json_number_value(json_object_get(line, logs_numbers[i].name));
+	more = realloc(run->points, (run->npoints + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	run->points = more;
+	run->points[run->npoints++] = p;
+	return 0;
+}
+
+static int logs_read(const char *path, struct logs_run *run)
+{
+	FILE *file = fopen(path, "r");
+	json_error_t error;
+	json_t *line;
+	int err = 0;
+
+	if (!file) {
+		fprintf(stderr, "gyre-train: %s: %s\n", path, strerror(errno));
+		return -errno;
+	}
+	snprintf(run->label, sizeof(run->label), "%s", path);
+	while (!err && (line = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error))) {
+		err = logs_take_line(run, line);
+		json_decref(line);
+	}
+	fclose(file);
+	if (!err && !run->npoints) {
+		fprintf(stderr, "gyre-train: %s: no tests of a run in it\n", path);
+		err = -EBADMSG;
+	}
+	return err;
+}
+
+static int logs_draw(const char *out, const struct logs_run *logs, int nruns)
+{
+	struct plot_run *runs = calloc(nruns, sizeof(*runs));
+	FILE *file;
+	int i, failed;
+
+	if (!runs)
+		return -ENOMEM;
+	for (i = 0; i < nruns; i++)
+		runs[i] = (struct plot_run){ logs[i].label, logs[i].points, logs[i].npoints };
+	file = fopen(out, "w");
+	if (file)
+		plot_write(file, "gyre-train", runs, nruns);
+	free(runs);
+	failed = !file || fclose(file);
+	if (failed)
+		fprintf(stderr, "gyre-train: %s: %s\n", out, strerror(errno));
+	return failed ? -EIO : 0;
+}
+
+int logs_plot(int argc, char **argv)
+{
+	struct logs_run *logs = calloc(argc, sizeof(*logs));
+	const char *out = NULL;
+	int err = logs ? 0 : -ENOMEM, nruns = 0, got, i;
+
+	while ((got = getopt(argc, argv, "o:")) == 'o')
+		out = optarg;
+	if (got != -1 || !out || optind == argc) {
+		fprintf(stderr, "usage: gyre-train plot FILE.json ... -o FILE.svg\n");
+		free(logs);
+		return 2;
+	}
+	for (i = optind; !err && i < argc; i++)
+		err = logs_read(argv[i], &logs[nruns++]);
+	if (!err)
+		err = logs_draw(out, logs, nruns);
+	for (i = 0; i < nruns; i++)
+		free(logs[i].points);
+	free(logs);
+	return err ? 1 : 0;
+}

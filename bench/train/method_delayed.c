@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench/train/method_delayed.c - the methods that are delayed collectives (gyre/delayed.h), which
+ * differ in attributes alone.  Gradients stay with their rank; what is averaged is the progress of
+ * params, or params, padding and all. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gyre/delayed.h>
+
+#include "bench/train/clock.h"
+#include "bench/train/method.h"
+
+struct method_of_delayed {
+	struct method base;
+	struct gyre_delayed *handle;
+	uint64_t ticks, posted; /* so far; at the last round */
+	uint64_t switch_at;	/* tick at which the period becomes that of the options; 0: never */
+};
+
+static struct method_of_delayed *to_delayed(struct method *m)
+{
+	return (struct method_of_delayed *)m;
+}
+
+static void delayed_attr_dts(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_dts_attr(attr, opt->delay, opt->period);
+}
+
+static void delayed_attr_lasgd(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_lasgd_attr(attr, opt->period);
+	attr->max_delay = opt->delay;
+}
+
+static void delayed_attr_local(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_local_sgd_attr(attr, opt->period);
+}
+
+static void delayed_attr_postlocal(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_local_sgd_attr(attr, 1);
+}
+
+static void delayed_attr_cocod(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_cocod_attr(attr, opt->period);
+}
+
+static void delayed_attr_slowmo(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_slowmo_attr(attr, opt->period, opt->outer_lr, opt->outer_momentum);
+}
+
+static void delayed_attr_diloco(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_diloco_attr(attr, opt->period, opt->outer_lr, opt->outer_momentum, 0);
+}
+
+static void delayed_attr_async_diloco(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_diloco_attr(attr, opt->period, opt->outer_lr, opt->outer_momentum, 1);
+}
+
+static const struct {
+	const char *name;
+	void (*fill)(struct gyre_delayed_attr *attr, const struct options *opt);
+} delayed_methods[] = {
+	{ "dts", delayed_attr_dts },
+	{ "lasgd", delayed_attr_lasgd },
+	{ "local", delayed_attr_local },
+	{ "postlocal", delayed_attr_postlocal },
+	{ "cocod", delayed_attr_cocod },
+	{ "slowmo", delayed_attr_slowmo },
+	{ "diloco", delayed_attr_diloco },
+	{ "async-diloco", delayed_attr_async_diloco },
+};
+
+static int delayed_open(struct method *m)
+{
+	const struct options *opt = m->env.opt;
+	struct method_of_delayed *d = to_delayed(m);
+	struct gyre_delayed_attr attr;
+	size_t i;
+	int err;
+
+	gyre_delayed_attr_init(&attr);
+	for (i = 0; i < sizeof(delayed_methods) / sizeof(*delayed_methods); i++)
+		if (strcmp(delayed_methods[i].name, opt->method) == 0)
+			delayed_methods[i].fill(&attr, opt);
+	attr.count = m->env.nparams + m->env.npadding;
+	if (m->row->takes & METHODS_SWITCH)
+		d->switch_at = 1 + (uint64_t)(opt->switch_epoch * m->env.steps);
+	m->grads = calloc(m->env.nparams + 1, sizeof(*m->grads));
+	err = method_agree(m, m->grads ? 0 : -ENOMEM);
+	if (!err)
+		err = gyre_delayed_create(&attr, m->env.params, m->env.job->comm, &d->handle);
+	if (err)
+		free(m->grads);
+	return err;
+}
+
+/* Post-local SGD: all ranks are at the same tick, and nothing is in flight. */
+static int delayed_switch(struct method_of_delayed *d)
+{
+	if (d->ticks != d->switch_at)
+		return 0;
+	return gyre_delayed_set(d->handle, 0, d->base.env.opt->period, 0, NULL);
+}
+
+static int delayed_tick(struct method *m)
+{
+	const double start = clock_seconds();
+	struct method_of_delayed *d = to_delayed(m);
+	const bool by_steps = strcmp(m->env.opt->weights, "steps") == 0;
+	struct gyre_tick tick = { 0 };
+	int err;
+
+	d->ticks++;
+	err = delayed_switch(d);
+	if (!err)
+		err = gyre_delayed_tick(d->handle, by_steps ? d->ticks - d->posted : 1, &tick);
+	if (tick.posted) {
+		d->posted = d->ticks;
+		m->bytes += (m->env.nparams + m->env.npadding) * sizeof(float);
+	}
+	m->blocked += 1e-9 * tick.blocked_ns;
+	m->exposed += clock_seconds() - start;
+	return err;
+}
+
+static int delayed_finish(struct method *m)
+{
+	return gyre_delayed_drain(to_delayed(m)->handle, GYRE_DRAIN_APPLY);
+}
+
+static int delayed_save(struct method *m, method_write_fn write, void *arg)
+{
+	struct method_of_delayed *d = to_delayed(m);
+	const uint64_t counts[2] = { d->ticks, d->posted };
+	int err = write(arg, counts, sizeof(counts));
+
+	return err ? err : gyre_delayed_save(d->handle, write, arg);
+}
+
+static int delayed_load(struct method *m, method_read_fn read, void *arg)
+{
+	struct method_of_delayed *d = to_delayed(m);
+	uint64_t counts[2];
+	int err = method_agree(m, read(arg, counts, sizeof(counts)));
+
+	if (err)
+		return err;
+	d->ticks = counts[0];
+	d->posted = counts[1];
+	return gyre_delayed_load(d->handle, read, arg);
+}
+
+static void delayed_close(struct method *m)
+{
+	gyre_delayed_destroy(to_delayed(m)->handle);
+	free(m->grads);
+}
+
+const struct method_ops method_delayed = {
+	.size = sizeof(struct method_of_delayed),
+	.open = delayed_open,
+	.ready = method_no_ready,
+	.reduce = method_nothing,
+	.tick = delayed_tick,
+	.pause = method_nothing,
+	.resume = method_no_resume,
+	.finish = delayed_finish,
+	.save = delayed_save,
+	.load = delayed_load,
+	.close = delayed_close,
+};
