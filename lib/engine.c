@@ -222,6 +222,7 @@ static gy_cold void engine_tick(struct gy_engine *e)
 	if (e->ctx->wire)
 		gy_wire_tick(e->ctx->wire, e->clock_ns);
 	gy_peers_tick(e);
+	gy_ports_wake(e);	/* some wait for a time */
 	gy_list_for_each(pos, &e->comms) {	/* who could not be told yet */
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 

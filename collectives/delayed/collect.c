@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * collectives/delayed/collect.c - what all ranks of a handle do together: change the schedule,
+ * drain, go on after a failure.
+ *
+ * Each begins with an allgather of where the ranks are; from there on each decides for itself, and
+ * all alike.
+ * Failure: of set and of rebind, as if it had not been called; of drain, rounds stay in flight.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <gyre/coll.h>
+#include "collectives/delayed/delayed.h"
+#include "collectives/delayed/merge.h"
+#include "lib/alloc.h"
+#include "lib/log.h"
+
+#define MOST(all, n, field) most(all, n, offsetof(struct gy_delayed_standing, field))
+
+static uint64_t standing_at(const struct gy_delayed_standing *s, size_t off)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)s + off, sizeof(value));
+	return value;
+}
+
+static uint64_t most(const struct gy_delayed_standing *all, int n, size_t off)
+{
+	uint64_t value = 0;
+	int r;
+
+	for (r = 0; r < n; r++)
+		value = gy_max(value, standing_at(&all[r], off));
+	return value;
+}
+
+static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing *own)
+{
+	own->begun = gy_delayed_is_led(d) ? d->start : d->posted;
+	own->done = d->done;
+	own->committed = d->committed;
+	own->applied = d->applied;
+	own->tick = d->tick;
+	own->next = d->next;
+	own->taken = d->taken;
+	own->nsets = d->nsets;
+	own->nchanges = d->nchanges;
+	own->delay = d->attr.delay;
+	own->period = d->attr.period;
+	memcpy(own->changes, d->changes, sizeof(own->changes));
+}
+
+/* Whether a rank has an error, or other arguments than rank 0. */
+static int standing_judge(const char *call, const struct gy_delayed_standing *all, int n)
+{
+	int r, i;
+
+	for (r = 0; r < n; r++) {
+		if (!all[r].err)
+			continue;
+		gy_err("%s: %s on rank %d", call, all[r].why, r);
+		return all[r].err;
+	}
+	for (r = 1; r < n; r++) {
+		for (i = 0; i < 3; i++) {
+			if (all[r].call[i] == all[0].call[i])
+				continue;
+			gy_err("%s: argument %d is %llu on rank 0, and %llu on rank %d", call,
+			       i + 1, (unsigned long long)all[0].call[i],
+			       (unsigned long long)all[r].call[i], r);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* Everybody's standing, with the arguments or the error in own, into d->standings. */
+static int standing_gather(struct gyre_delayed *d, const char *call,
+			   struct gy_delayed_standing *own, struct gyre_comm *comm)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	int err;
+
+	gy_engine_enter(e);
+	gy_rounds_pump(d);
+	standing_of(d, own);
+	gy_engine_exit(e);
+	err = gyre_allgather(own, d->standings, sizeof(*own), GYRE_UINT8, comm);
+	return err ? err : standing_judge(call, d->standings, comm->size);
+}
+
+/* ---- set ---- */
+
+int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, uint64_t from_round,
+		     uint64_t *round)
+{
+	struct gy_delayed_standing own = { .call = { delay, period, from_round } };
+	struct gy_delayed_change change = { .delay = delay, .period = period };
+	struct gyre_delayed_attr attr;
+	int err;
+
+	if (!d) {
+		gy_err("gyre_delayed_set: d is NULL");
+		return -EINVAL;
+	}
+	gy_delayed_begin(d);
+	attr = d->attr;
+	attr.delay = delay;
+	attr.period = period;
+	attr.ring = d->nrounds;
+	own.err = gy_delayed_check(&attr, d->comm->size, own.why, sizeof(own.why));
+	if (!own.err && d->nchanges == GY_DELAYED_CHANGES) {
+		own.err = -EBUSY;
+		snprintf(own.why, sizeof(own.why), "%d changes have not taken effect yet",
+			 GY_DELAYED_CHANGES);
+	}
+	err = standing_gather(d, "gyre_delayed_set", &own, d->calls);
+	if (err)
+		return err;
+	change.round = gy_max(from_round, MOST(d->standings, d->calls->size, begun) + 1);
+	change.not_before = MOST(d->standings, d->calls->size, tick) + 1;
+	gy_engine_enter(&d->ctx->engine);
+	gy_delayed_change(d, &change);
+	gy_engine_leave(&d->ctx->engine);
+	if (round)
+		*round = change.round;
+	return 0;
+}
+
+/* ---- drain ---- */
+
+static bool drain_is_committed(const struct gyre_delayed *d)
+{
+	return gy_round_of(d, d->applied + 1)->state == GY_ROUND_COMMITTED;
+}
+
+static bool drain_has_committed_all(const struct gyre_delayed *d)
+{
+	return d->committed == d->posted;
+}
+
+/*
+ * Rounds up to last have begun somewhere, so they run everywhere; what was posted for one that the
+ * leader has not started is taken back.
+ */
+static void drain_settle(struct gyre_delayed *d, uint64_t last)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	int i;
+
+	gy_engine_enter(e);
+	d->epoch++;
+	if (gy_delayed_is_led(d)) {
+		if (d->posted > last)
+			gy_rounds_abort(d, last);
+		d->said_ready = gy_min(d->said_ready, last);
+		for (i = 0; i < d->comm->size; i++)
+			d->members[i].ready = gy_min(d->members[i].ready, last);
+		d->start = last;
+	}
+	gy_rounds_pump(d);
+	gy_engine_exit(e);
+}
+
+/* Takes part in rounds that this rank has not posted, as far as there are slots. */
+static void drain_join(struct gyre_delayed *d, uint64_t last)
+{
+	struct gy_engine *e = &d->ctx->engine;
+
+	gy_engine_enter(e);
+	while (d->posted < last && gy_round_join(d))
+		;
+	gy_rounds_pump(d);
+	gy_engine_exit(e);
+}
+
+static int drain_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_delayed *d))
+{
+	struct gy_engine *e = &d->ctx->engine;
+	int err;
+
+	gy_engine_enter(e);
+	err = gy_delayed_wait(d, until, &d->stats.blocked_ns);
+	gy_engine_exit(e);
+	return err;
+}
+
+static int drain_apply(struct gyre_delayed *d, uint64_t last)
+{
+	int err;
+
+	if (d->attr.payload == GYRE_PAYLOAD_RAW) { /* results are the caller's to take */
+		drain_join(d, last);
+		return drain_wait(d, drain_has_committed_all);
+	}
+	while (d->applied < last) {
+		drain_join(d, last);
+		err = drain_wait(d, drain_is_committed);
+		if (!err)
+			err = gy_delayed_merge(d, d->attr.merge);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* x and base come to where merge says, the anchor being there already. */
+static void drain_rebase(struct gyre_delayed *d, enum gyre_merge merge)
+{
+	const struct gy_merge_apply m = {
+		.n = d->attr.count,
+		.type = d->attr.type,
+		.wire = d->attr.wire,
+		.merge = merge,
+		.factor = 1,
+		.anchor = d->anchor,
+		.b = d->base,
+		.inflight = d->inflight,
+		.x = d->x,
+	};
+
+	if (d->anchor)
+		gy_merge_apply(&m);
+}
+
+/* One more round, which nobody waits for later: all that has not been contributed. */
+static int drain_last(struct gyre_delayed *d)
+{
+	const uint64_t last_post = d->last_post;
+	int i, err;
+
+	if (gy_delayed_is_led(d)) {
+		gy_engine_enter(&d->ctx->engine);
+		d->start = d->posted + 1;
+		for (i = 0; i < d->comm->size;
+		     i++) /* all know: who is told would begin too early */
+			d->members[i].told_start = d->start;
+		gy_engine_leave(&d->ctx->engine);
+	}
+	err = gy_delayed_post(d, NULL, d->weight, true);
+	if (!err)
+		err = drain_wait(d, drain_is_committed);
+	if (!err)
+		err = gy_delayed_merge(d, GYRE_MERGE_OVERWRITE);
+	if (!gy_delayed_is_led(d))
+		d->last_post = last_post;
+	if (!err && gy_round_of(d, d->applied)->sums[0] <= 0)
+		drain_rebase(d, GYRE_MERGE_OVERWRITE);
+	return err;
+}
+
+/* Whether some rank has something that it has not contributed, as far as ticks tell. */
+static bool drain_is_stepped(const struct gyre_delayed *d)
+{
+	int r;
+
+	for (r = 0; r < d->calls->size; r++)
+		if (d->standings[r].tick > d->standings[r].taken)
+			return true;
+	return false;
+}
+
+static int drain_rounds(struct gyre_delayed *d)
+{
+	const bool outer = d->attr.outer || d->attr.outer_lr != 0;
+	const unsigned nchanges = d->nchanges;
+	const int n = d->calls->size;
+	uint64_t next, tick;
+	bool stepped;
+	int err;
+
+	next = MOST(d->standings, n, next);
+	tick = MOST(d->standings, n, tick);
+	stepped = drain_is_stepped(d);
+	drain_settle(d, MOST(d->standings, n, begun));
+	err = drain_apply(d, MOST(d->standings, n, begun));
+	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
+		return err;
+	if (stepped || !outer) /* an optimizer over rounds moves on without any, too */
+		err = drain_last(d);
+	else
+		drain_rebase(d, GYRE_MERGE_OVERWRITE);
+	d->next = d->nchanges == nchanges ? next : tick + d->attr.period;
+	return err;
+}
+
+static void collect_freeze(struct gyre_delayed *d, bool *flag, bool value)
+{
+	gy_engine_enter(&d->ctx->engine);
+	*flag = value;
+	gy_rounds_pump(d);
+	gy_engine_exit(&d->ctx->engine);
+}
+
+static int drain_merge_all(struct gyre_delayed *d)
+{
+	struct gy_delayed_standing own = { .call = { GYRE_DRAIN_APPLY } };
+	int err;
+
+	collect_freeze(d, &d->frozen, true);
+	err = standing_gather(d, "gyre_delayed_drain", &own, d->calls);
+	if (!err)
+		err = drain_rounds(d);
+	collect_freeze(d, &d->frozen, false);
+	return err;
+}
+
+/* ---- other communicators ---- */
+
+/* What is to become of rounds. */
+struct verdict {
+	uint64_t keep; /* rounds up to this one are merged by all */
+	int furthest; /* COMMIT_NONE: whose anchor all take; -1: nobody's */
+	uint64_t known; /* AGREED: the last whose tick all know */
+	uint64_t tick; /* the largest */
+};
+
+static uint64_t least_done(const struct gy_delayed_standing *all, int n)
+{
+	uint64_t done = all[0].done;
+	int r;
+
+	for (r = 1; r < n; r++)
+		done = gy_min(done, all[r].done);
+	return done;
+}
+
+static uint64_t least_committed(const struct gy_delayed_standing *all, int n)
+{
+	uint64_t committed = all[0].committed;
+	int r;
+
+	for (r = 1; r < n; r++)
+		committed = gy_min(committed, all[r].committed);
+	return committed;
+}
+
+/* abort: rounds that nobody has merged are not. */
+static int verdict_reach(const struct gyre_delayed *d, int n, bool abort, struct verdict *v)
+{
+	const struct gy_delayed_standing *all = d->standings;
+	const uint64_t applied = MOST(all, n, applied), done = least_done(all, n);
+	const bool said = d->attr.commit == GYRE_COMMIT_ALL || d->attr.apply == GYRE_APPLY_AGREED;
+	int r;
+
+	*v = (struct verdict){
+		.keep = abort  ? applied
+			: said ? MOST(all, n, committed)
+			       : gy_max(done, applied),
+		.furthest = -1,
+		.known = least_committed(all, n),
+		.tick = MOST(all, n, tick),
+	};
+	if (v->keep <= done)
+		return 0;
+	if (said) {
+		gy_err("round %llu is committed, and not done on all ranks",
+		       (unsigned long long)v->keep);
+		return -EPROTO;
+	}
+	for (r = n - 1; r >= 0; r--)
+		if (all[r].applied == applied)
+			v->furthest = r;
+	return 0;
+}
+
+/* The anchor of the rank that is furthest, and what moves it, into *vectorsp. */
+static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
+			void **vectorsp)
+{
+	const size_t n = d->attr.count, bytes = n * gyre_type_size(d->attr.type);
+	const size_t nvectors = d->velocity ? 2 : 1;
+	void *vectors;
+	int err;
+
+	if (v->furthest < 0 || !d->anchor)
+		return 0;
+	vectors = gy_alloc_array(nvectors, bytes);
+	if (!vectors) {
+		gy_engine_enter(&d->ctx->engine);
+		gy_comm_fail(calls, -ENOMEM, "rank %d has no memory for an anchor", calls->rank);
+		gy_engine_leave(&d->ctx->engine);
+		return -ENOMEM;
+	}
+	memcpy(vectors, d->anchor, bytes);
+	if (d->velocity)
+		memcpy((char *)vectors + bytes, d->velocity, bytes);
+	err = gyre_broadcast(vectors, n * nvectors, d->attr.type, v->furthest, calls);
+	if (err)
+		gy_free(vectors);
+	else
+		*vectorsp = vectors;
+	return err;
+}
+
+/* This rank has not merged rounds that are in the anchor of others: it takes that. */
+static void anchor_take(struct gyre_delayed *d, uint64_t keep, const void *vectors)
+{
+	const size_t bytes = d->attr.count * gyre_type_size(d->attr.type);
+
+	while (d->applied < keep)
+		gy_round_of(d, ++d->applied)->state = GY_ROUND_FREE;
+	d->model_known = false;
+	if (!vectors)
+		return;
+	memcpy(d->anchor, vectors, bytes);
+	if (d->velocity)
+		memcpy(d->velocity, (const char *)vectors + bytes, bytes);
+	drain_rebase(d, GYRE_MERGE_ADD_DIFF);
+}
+
+static void keep_rounds(struct gyre_delayed *d, const struct verdict *v)
+{
+	uint64_t k;
+
+	for (k = d->applied + 1; k <= v->keep; k++) {
+		struct gy_round *r = gy_round_of(d, k);
+
+		r->state = GY_ROUND_COMMITTED;
+		if (d->attr.apply == GYRE_APPLY_AGREED && k > v->known)
+			r->apply_tick = v->tick + 1; /* whatever some may have heard */
+	}
+	d->posted = d->started = d->done = d->committed = v->keep;
+}
+
+/* The schedule of the rank that has heard of most changes. */
+static void schedule_take(struct gyre_delayed *d, int n, const struct verdict *v)
+{
+	const struct gy_delayed_standing *s = &d->standings[0];
+	int r;
+
+	for (r = 1; r < n; r++)
+		if (d->standings[r].nsets > s->nsets)
+			s = &d->standings[r];
+	d->nsets = s->nsets;
+	d->nchanges = s->nchanges;
+	d->attr.delay = s->delay;
+	d->attr.period = s->period;
+	memcpy(d->changes, s->changes, sizeof(d->changes));
+	gy_delayed_changes_take(d);
+	d->next = v->tick + d->attr.period;
+}
+
+/* Cannot fail: all ranks do the same. */
+static void handle_move(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
+			struct gyre_comm *comm, const void *vectors)
+{
+	gy_rounds_close(d);
+	gyre_comm_destroy(d->calls);
+	d->calls = calls;
+	d->comm = comm;
+	gy_rounds_abort(d, v->keep);
+	if (v->furthest >= 0)
+		anchor_take(d, v->keep, vectors);
+	keep_rounds(d, v);
+	schedule_take(d, comm->size, v);
+	d->start = gy_delayed_is_led(d) ? v->keep : GY_NO_TICK;
+	d->frozen = d->parted = false;
+	d->epoch = 0;
+	gy_rounds_open(d);
+}
+
+static int handle_rebind(struct gyre_delayed *d, const char *call, bool abort,
+			 struct gyre_comm *parent)
+{
+	struct gy_delayed_standing own = { .call = { abort } };
+	struct gyre_comm *calls = NULL, *comm = NULL;
+	void *vectors = NULL;
+	struct verdict v;
+	int err;
+
+	err = gyre_comm_split(parent, 0, 0, &calls);
+	if (!err)
+		err = gyre_comm_split(calls, 0, 0, &comm);
+	if (err)
+		goto destroy_comms;
+	collect_freeze(d, &d->parted, true);
+	err = standing_gather(d, call, &own, calls);
+	if (!err)
+		err = verdict_reach(d, calls->size, abort, &v);
+	if (!err)
+		err = anchor_fetch(d, &v, calls, &vectors);
+	if (err)
+		goto destroy_comms;
+	handle_move(d, &v, calls, comm, vectors);
+	gy_free(vectors);
+	return 0;
+
+destroy_comms:
+	gyre_comm_destroy(comm);
+	gyre_comm_destroy(calls);
+	return err;
+}
+
+int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm)
+{
+	const char *what = !d	   ? "d is NULL"
+			   : !comm ? "comm is NULL"
+			   : comm->ctx != d->ctx || comm->size > d->maxranks
+				   ? "comm is not of ranks that have the handle"
+				   : NULL;
+
+	if (what) {
+		gy_err("gyre_delayed_rebind: %s", what);
+		return -EINVAL;
+	}
+	gy_delayed_begin(d);
+	return handle_rebind(d, "gyre_delayed_rebind", false, comm);
+}
+
+int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how)
+{
+	if (!d || (unsigned)how > GYRE_DRAIN_ABORT) {
+		gy_err("gyre_delayed_drain: %s", d ? "how is not an enum gyre_drain" : "d is NULL");
+		return -EINVAL;
+	}
+	gy_delayed_begin(d);
+	return how == GYRE_DRAIN_APPLY ? drain_merge_all(d)
+				       : handle_rebind(d, "gyre_delayed_drain", true, d->calls);
+}
