@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bench/kernels.c - gyre-kernels: speed of the reduction kernels of this CPU.
+ * bench/kernels.c - gyre-kernels: speed of loops over memory on this CPU: reduction kernels, and
+ * what delayed collectives do on the caller's thread.
  *
  * For each set, type, operator and size: the rate at which results are written, beside those of
  * memcpy and of a plain f32 a[i] + b[i] loop on as many bytes.  The three run by turns, and the
@@ -14,18 +15,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "collectives/delayed/merge.h"
 #include "lib/kernels.h"
 #include "lib/util.h"
 
 #define KERNELS_MAX_ROUNDS 101
 #define KERNELS_BYTES_PER_SAMPLE (8u << 20)
 #define KERNELS_MAX_REPS 20000
+#define KERNELS_MERGE_VECTORS 4		/* x, base, anchor and the sum; own is written */
 
 static const char *const kernels_sets[] = { "scalar", "avx2", "avx512", "neon" };
 
 /* What to run; NULL, GYRE_NTYPES and GYRE_NOPS mean all. */
 struct kernels_opts {
-	bool copy, json;
+	bool copy, merge, json;
 	const char *set;
 	enum gyre_type type;
 	enum gyre_op op;
@@ -36,7 +39,8 @@ struct kernels_opts {
 /* One thing to time: len bytes of results. */
 struct kernels_case {
 	void (*run)(const struct kernels_case *c);
-	const struct gy_kernels *set;
+	const struct gy_kernels *set;		/* NULL: it has no variants */
+	enum gyre_type elem, wire;		/* of a post or an apply */
 	const char *type, *op;			/* names */
 	size_t elem_size;
 	gy_reduce_fn *reduce;
@@ -82,6 +86,41 @@ static void kernels_run_reduce(const struct kernels_case *c)
 static void kernels_run_stream(const struct kernels_case *c)
 {
 	gy_kernel_copy_stream(c->set, c->dst, c->in[0], c->len);
+}
+
+/* A contribution with another weight than 1 is written twice, as is and as it is sent. */
+static void kernels_run_post(const struct kernels_case *c)
+{
+	const struct gy_merge_post p = {
+		.n = c->len / c->elem_size,
+		.type = c->elem,
+		.wire = c->wire,
+		.x = c->in[0],
+		.b = (void *)c->in[1],
+		.own = c->dst,
+		.red = c->wire == c->elem ? NULL : (void *)c->in[3],
+		.scale = 1,
+	};
+
+	gy_merge_post(&p);
+}
+
+static void kernels_run_apply(const struct kernels_case *c)
+{
+	const struct gy_merge_apply p = {
+		.n = c->len / c->elem_size,
+		.type = c->elem,
+		.wire = c->wire,
+		.merge = GYRE_MERGE_ADD_DIFF,
+		.red = c->in[3],
+		.weight_sum = 3,
+		.factor = 1,
+		.anchor = (void *)c->in[2],
+		.b = (void *)c->in[1],
+		.x = (void *)c->in[0],
+	};
+
+	gy_merge_apply(&p);
 }
 
 static double kernels_now(void)
@@ -130,8 +169,9 @@ static void kernels_print(const struct kernels_case *c, bool json, const double 
 		     : "%-7s %-7s %-5s %2u %10zu %12.1f %8.2f %8.2f %7.2f %7.2f\n";
 	const double gbps = (double)c->len / seconds[0] * 1e-9;
 
-	printf(format, gy_kernels_name(c->set), c->type, c->op, c->nin, c->len, seconds[0] * 1e9,
-	       gbps, gbps / (double)c->elem_size, seconds[1] / seconds[0], seconds[2] / seconds[0]);
+	printf(format, c->set ? gy_kernels_name(c->set) : "-", c->type, c->op, c->nin, c->len,
+	       seconds[0] * 1e9, gbps, gbps / (double)c->elem_size, seconds[1] / seconds[0],
+	       seconds[2] / seconds[0]);
 	fflush(stdout);
 }
 
@@ -223,9 +263,42 @@ static void kernels_copies(const struct kernels_opts *o, struct kernels_case *c)
 	}
 }
 
+/* As training calls them: one round under way at a time, every rank of weight 1. */
+static void kernels_merges(const struct kernels_opts *o, struct kernels_case *c)
+{
+	static const struct {
+		const char *name;
+		enum gyre_type type, wire;
+	} types[] = {
+		{ "f32", GYRE_F32, GYRE_F32 },
+		{ "f64", GYRE_F64, GYRE_F64 },
+		{ "f32:bf", GYRE_F32, GYRE_BF16 },
+		{ "f32:f16", GYRE_F32, GYRE_F16 },
+	};
+	size_t t, k;
+
+	for (t = 0; t < GY_ARRAY_SIZE(types); t++) {
+		if (o->type != GYRE_NTYPES && o->type != types[t].type)
+			continue;
+		for (k = 0; k < KERNELS_MERGE_VECTORS; k++)
+			kernels_fill((void *)c->in[k], o->max_len,
+				     k == 3 ? types[t].wire : types[t].type);
+		c->type = types[t].name;
+		c->elem = types[t].type;
+		c->wire = types[t].wire;
+		c->elem_size = gyre_type_size(c->elem);
+		c->op = "post";
+		c->run = kernels_run_post;
+		kernels_measure(o, c);
+		c->op = "apply";
+		c->run = kernels_run_apply;
+		kernels_measure(o, c);
+	}
+}
+
 static int kernels_run_all(const struct kernels_opts *o)
 {
-	const unsigned nin = (unsigned)gy_max(2, o->nin);
+	const unsigned nin = (unsigned)gy_max(o->merge ? KERNELS_MERGE_VECTORS : 2, o->nin);
 	void *mem[GY_MAX_INPUTS + 1] = { NULL };
 	struct kernels_case c = { .nin = o->nin };
 	unsigned type, k;
@@ -243,11 +316,13 @@ static int kernels_run_all(const struct kernels_opts *o)
 	if (!o->json && !err)
 		printf("%-7s %-7s %-5s %2s %10s %12s %8s %8s %7s %7s\n", "set", "type", "op", "in",
 		       "bytes", "ns", "GB/s", "Gelem/s", "/memcpy", "/plain");
-	for (type = 0; type < GYRE_NTYPES && !err && !o->copy; type++)
+	for (type = 0; type < GYRE_NTYPES && !err && !o->copy && !o->merge; type++)
 		if (o->type == GYRE_NTYPES || o->type == type)
 			kernels_type(o, type, &c);
 	if (o->copy && !err)
 		kernels_copies(o, &c);
+	if (o->merge && !err)
+		kernels_merges(o, &c);
 	for (k = 0; k <= nin; k++)
 		free(mem[k]);
 	return err;
@@ -258,7 +333,8 @@ static void kernels_usage(FILE *f)
 	fputs("usage: gyre-kernels [options]\n"
 	      "  -k, --kernels SET   scalar, avx2, avx512 or neon (default: all that run here)\n"
 	      "  -t, --type TYPE     int8 ... uint64, f16, bf16, f32, f64 (default: all)\n"
-	      "  -o, --op OP         sum, prod, min, max (default: these), copy\n"
+	      "  -o, --op OP         sum, prod, min, max (default: these), copy, or\n"
+	      "                      merge: posts and applies of delayed collectives\n"
 	      "  -n, --inputs N      2..16 (default 2)\n"
 	      "  -m, --sizes MIN:MAX bytes of the result, in steps of 4 (default 16:64M)\n"
 	      "  -a, --offset BYTES  of buffers in a page, 0..4095 (default 0; malloc: 16)\n"
@@ -345,7 +421,8 @@ static int kernels_parse(int argc, char **argv, struct kernels_opts *o)
 			break;
 		case 'o':
 			o->copy = !strcmp(optarg, "copy");
-			bad = o->copy ? 0 : kernels_parse_op(optarg, &o->op);
+			o->merge = !strcmp(optarg, "merge");
+			bad = o->copy || o->merge ? 0 : kernels_parse_op(optarg, &o->op);
 			break;
 		case 'n':
 			bad = kernels_parse_number(optarg, 2, GY_MAX_INPUTS, &o->nin);

@@ -16,3 +16,5 @@ libgy_la_SOURCES += \
 	%D%/fold.h \
 	%D%/reduce_scatter_direct.c \
 	%D%/reduce_scatter_ring.c
+
+include %D%/delayed/local.mk

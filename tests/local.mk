@@ -29,8 +29,10 @@ unit_tests = \
 	%D%/unit/test_config \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
+	%D%/unit/test_merge \
 	%D%/unit/test_plan \
 	%D%/unit/test_planners \
+	%D%/unit/test_presets \
 	%D%/unit/test_select \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
@@ -83,6 +85,8 @@ endif
 	%D%/unit/kernels_ref.h \
 	%D%/unit/test_kernels.c
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
+
+%C%_unit_test_merge_LDADD = $(LDADD) -lm
 
 %C%_unit_test_planners_SOURCES = \
 	%D%/unit/plan_check.c \

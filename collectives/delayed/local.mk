@@ -1,0 +1,12 @@
+# Delayed collectives.
+libgy_la_SOURCES += \
+	%D%/collect.c \
+	%D%/create.c \
+	%D%/delayed.h \
+	%D%/helpers.c \
+	%D%/merge.c \
+	%D%/merge.h \
+	%D%/merge_loops.h \
+	%D%/presets.c \
+	%D%/round.c \
+	%D%/tick.c
