@@ -27,6 +27,7 @@ unit_tests = \
 	%D%/unit/test_bench \
 	%D%/unit/test_boot \
 	%D%/unit/test_config \
+	%D%/unit/test_delayed_save \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
 	%D%/unit/test_merge \

@@ -9,4 +9,5 @@ libgy_la_SOURCES += \
 	%D%/merge_loops.h \
 	%D%/presets.c \
 	%D%/round.c \
+	%D%/save.c \
 	%D%/tick.c
