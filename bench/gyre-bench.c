@@ -3,8 +3,10 @@
  * gyre-bench: how fast this library's collectives and messages are, here.  See gyre-bench(1).
  *
  * Runs as one rank of a job; with -n it first becomes "gyrerun -n N gyre-bench ...".  The protocol
- * of measurement is that of proto.h; the exit status is enum proto_exit.
+ * of measurement is that of proto.h; the exit status is enum proto_exit.  Options that are settings
+ * of the library go into the environment, and so to the ranks.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +23,7 @@ struct bench_options {
 	bool gyre_mem;
 	enum gyre_type type;
 	enum gyre_op op;
-	char label[64];
+	char label[256];
 };
 
 static struct bench_job *to_bench_job(struct proto_job *job)
@@ -198,6 +200,7 @@ static void bench_usage(FILE *to)
 		"  BENCH: %s\n"
 		"  -n, --ranks N                 starts N ranks on this machine, by gyrerun\n"
 		"      --transport NAME          auto, shm or tcp, as GYRE_TRANSPORT\n"
+		"      --wan SETTINGS            a slow network: rtt=80ms,rate=40mbit,loss=0.1%%\n"
 		"      --mem heap|gyre           where buffers come from (default heap)\n"
 		"  -t, --type TYPE               f32 (default), f64, f16, bf16, int8 ... uint64\n"
 		"  -o, --op OP                   sum, prod, min, max or avg (default sum)\n"
@@ -214,8 +217,32 @@ static int bench_choice(const char *what, const char *arg, int value)
 
 enum {
 	BENCH_TRANSPORT = 256,
-	BENCH_MEM
+	BENCH_MEM,
+	BENCH_WAN
 };
+
+/*
+ * Only TCP is shaped, and by itself it is not taken for ranks of one machine.  The label says so:
+ * nobody may take the figures for those of an ordinary link.
+ */
+static int bench_label(struct bench_options *opt)
+{
+	const char *shape = getenv("GYRE_TCP_SHAPE"), *transport = getenv("GYRE_TRANSPORT");
+	int n = snprintf(opt->label, sizeof(opt->label), "mem=%s type=%s op=%s",
+			 opt->gyre_mem ? "gyre" : "heap", gyre_type_name(opt->type),
+			 gyre_op_name(opt->op));
+
+	if (!shape || !*shape)
+		return 0;
+	if (transport && strcasecmp(transport, "tcp") && strcasecmp(transport, "auto")) {
+		fprintf(stderr, "gyre-bench: only TCP can be shaped, not transport %s\n",
+			transport);
+		return -EINVAL;
+	}
+	snprintf(opt->label + n, sizeof(opt->label) - (size_t)n, ", shaped: %s%s", shape,
+		 strcasestr(shape, "loss") ? ", loss as stalls" : "");
+	return setenv("GYRE_TRANSPORT", "tcp", 1) ? -errno : 0;
+}
 
 static int bench_option(struct bench_options *opt, int c, const char *arg)
 {
@@ -242,6 +269,8 @@ static int bench_option(struct bench_options *opt, int c, const char *arg)
 		return i < 0 ? -EINVAL : 0;
 	case BENCH_TRANSPORT:	/* the library knows the names; ranks inherit it */
 		return setenv("GYRE_TRANSPORT", arg, 1) ? -errno : 0;
+	case BENCH_WAN:		/* likewise */
+		return setenv("GYRE_TCP_SHAPE", arg, 1) ? -errno : 0;
 	default:
 		return proto_option(&opt->proto, c, arg);
 	}
@@ -257,6 +286,7 @@ static int bench_options(struct bench_options *opt, int argc, char **argv)
 		{ "op", required_argument, NULL, 'o' },
 		{ "mem", required_argument, NULL, BENCH_MEM },
 		{ "transport", required_argument, NULL, BENCH_TRANSPORT },
+		{ "wan", required_argument, NULL, BENCH_WAN },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -275,8 +305,7 @@ static int bench_options(struct bench_options *opt, int argc, char **argv)
 			err = -EINVAL;
 		}
 	}
-	snprintf(opt->label, sizeof(opt->label), "mem=%s type=%s op=%s",
-		 opt->gyre_mem ? "gyre" : "heap", gyre_type_name(opt->type), gyre_op_name(opt->op));
+	err = err ? err : bench_label(opt);
 	return err ? err : proto_default_sizes(&opt->proto, 8, 16 << 20);
 }
 

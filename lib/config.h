@@ -56,6 +56,7 @@ struct gy_config {
 	size_t pool_bytes;
 	int tcp_streams;
 	char tcp_interfaces[512];
+	char tcp_shape[128];
 	char verbs_device[64];
 	int verbs_qps;
 	int cma;		/* enum gy_config_auto */

@@ -12,6 +12,8 @@ libgy_la_SOURCES += \
 libgy_la_SOURCES += \
 	%D%/tcp/bulk.c \
 	%D%/tcp/ep.c \
+	%D%/tcp/shape.c %D%/tcp/shape.h \
+	%D%/tcp/shape_text.c \
 	%D%/tcp/small.c \
 	%D%/tcp/tcp.h \
 	%D%/tcp/watch.c

@@ -157,9 +157,10 @@ static void conf_exchange(struct conf *c, const struct gy_job_entry *own)
 	memcpy(c->ctx.job, c->shared->job, (size_t)c->nranks * sizeof(*own));
 }
 
-int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct conf_case *test,
+int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf_case *test,
 	      struct conf_shared *shared, int rank)
 {
+	const struct gy_transport_ops *ops = tp->ops;
 	struct gyre_context *ctx = &c->ctx;
 	struct gy_job_entry own;
 	int i, n, err;
@@ -169,6 +170,8 @@ int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct c
 	gy_config_init(&ctx->cfg);
 	ctx->cfg.cma = test->copies ? GY_CONFIG_OFF : GY_CONFIG_AUTO;
 	ctx->cfg.mapped = !test->copies;
+	CHECK(strlen(tp->tcp_shape) < sizeof(ctx->cfg.tcp_shape));
+	strcpy(ctx->cfg.tcp_shape, tp->tcp_shape);
 	ctx->cfg.time_scale = (int)conf_slowdown();
 	ctx->cfg.host_timeout_ms *= (int)conf_slowdown();
 	ctx->rank = rank;

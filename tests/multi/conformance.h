@@ -84,6 +84,12 @@ struct conf_case {
 	unsigned copies;		/* 1: GYRE_CMA=off, GYRE_MAPPED=0 */
 };
 
+struct conf_transport {
+	const char *name;
+	const struct gy_transport_ops *ops;
+	const char *tcp_shape;		/* the setting */
+};
+
 /* Kinds of messages: CONF_MSG are checked by the fake engine, others go to deliver. */
 enum { CONF_MSG = 1, CONF_OTHER };
 
@@ -93,7 +99,7 @@ void conf_fail(const char *file, int line, const char *what) __attribute__((nore
 /* ---- a rank's life ---- */
 
 /* -EOPNOTSUPP: this transport does not work here. */
-int conf_open(struct conf *c, const struct gy_transport_ops *ops, const struct conf_case *test,
+int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf_case *test,
 	      struct conf_shared *shared, int rank);
 void conf_close(struct conf *c);
 

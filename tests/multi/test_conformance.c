@@ -26,8 +26,13 @@
 
 extern const struct gy_transport_ops gy_shm_ops, gy_verbs_ops, gy_tcp_ops;
 
-static const struct gy_transport_ops *const transports[] = { &gy_shm_ops, &gy_verbs_ops,
-							     &gy_tcp_ops };
+/* The last is a network far away, with packets lost. */
+static const struct conf_transport transports[] = {
+	{ "shm", &gy_shm_ops, "" },
+	{ "verbs", &gy_verbs_ops, "" },
+	{ "tcp", &gy_tcp_ops, "" },
+	{ "shaped", &gy_tcp_ops, "rtt=1ms,rate=1gbit,loss=0.01%,jitter=200us" },
+};
 
 static const struct conf_case cases[] = {
 	{ .name = "connect, lower rank", .nranks = 2, .run = conf_connect_first },
@@ -84,7 +89,7 @@ static const struct conf_case cases[] = {
 	{ .name = "garbage", .nranks = 2, .run = conf_garbage },
 };
 
-static void run_rank(const struct gy_transport_ops *ops, const struct conf_case *test,
+static void run_rank(const struct conf_transport *tp, const struct conf_case *test,
 		     struct conf_shared *shared, int rank)
 {
 	static struct conf c;
@@ -92,7 +97,7 @@ static void run_rank(const struct gy_transport_ops *ops, const struct conf_case 
 
 	gy_log_set_rank(rank);
 	gy_log_set_level(GY_LOG_ERROR);
-	err = conf_open(&c, ops, test, shared, rank);
+	err = conf_open(&c, tp, test, shared, rank);
 	if (err == -EOPNOTSUPP)
 		exit(EXIT_UNSUPPORTED);
 	CHECK(!err);
@@ -168,8 +173,7 @@ static int wait_ranks(const struct conf_case *test, pid_t *pids)
 	return worst;
 }
 
-static int run_round(const struct gy_transport_ops *ops, const struct conf_case *test,
-		     uint64_t seed)
+static int run_round(const struct conf_transport *tp, const struct conf_case *test, uint64_t seed)
 {
 	const size_t len = sizeof(struct conf_shared);
 	struct conf_shared *shared;
@@ -185,23 +189,23 @@ static int run_round(const struct gy_transport_ops *ops, const struct conf_case 
 		pids[rank] = fork();
 		CHECK(pids[rank] >= 0);
 		if (!pids[rank])
-			run_rank(ops, test, shared, rank);
+			run_rank(tp, test, shared, rank);
 	}
 	rc = wait_ranks(test, pids);
 	munmap(shared, len);
 	return rc;
 }
 
-static int run_case(const struct gy_transport_ops *ops, const struct conf_case *test, uint64_t seed)
+static int run_case(const struct conf_transport *tp, const struct conf_case *test, uint64_t seed)
 {
 	const uint64_t begin = conf_now();
 	unsigned round = 0;
 	int rc;
 
 	do
-		rc = run_round(ops, test, conf_random(&seed));
+		rc = run_round(tp, test, conf_random(&seed));
 	while (!rc && ++round < test->rounds);
-	printf("%s %s: %s (%.2f s)\n", ops->name, test->name,
+	printf("%s %s: %s (%.2f s)\n", tp->name, test->name,
 	       rc == 1 ? "FAILED"
 	       : rc    ? "not on this machine"
 		       : "ok",
@@ -236,14 +240,15 @@ int main(int argc, char **argv)
 
 	printf("GY_TEST_SEED=0x%llx\n", (unsigned long long)seed);
 	for (t = 0; t < GY_ARRAY_SIZE(transports); t++) {
-		if (argc > 1 && strcmp(argv[1], transports[t]->name))
+		const unsigned caps = caps_of(transports[t].ops);
+
+		if (argc > 1 && strcmp(argv[1], transports[t].name))
 			continue;
 		for (i = 0; i < GY_ARRAY_SIZE(cases); i++) {
-			if ((cases[i].caps & ~caps_of(transports[t])) ||
-			    (cases[i].without & caps_of(transports[t])) ||
+			if ((cases[i].caps & ~caps) || (cases[i].without & caps) ||
 			    (argc > 2 && strcmp(argv[2], cases[i].name)))
 				continue;
-			rc = run_case(transports[t], &cases[i], seed + i);
+			rc = run_case(&transports[t], &cases[i], seed + i);
 			failed += rc == 1;
 			ran += rc == 0;
 			if (rc == EXIT_UNSUPPORTED)

@@ -142,15 +142,19 @@ int tcp_bulk_done(struct tcp_ep *te)
 static void bulk_arrived(struct tcp_lane *lane)
 {
 	const struct gy_hdr hdr = lane->hdr;
-	const bool wanted = lane->dst != NULL;
+	const void *dst = lane->dst;
 
 	lane->hdr = lane->next;
 	lane->hdr_got = lane->next_got;
 	lane->next_got = 0;
 	lane->got = 0;
 	lane->dst = NULL;
-	if (wanted)
+	if (!dst)
+		return;
+	if (!tcp_is_shaped(lane->ep))
 		gy_arrived(&lane->ep->base, &hdr);
+	else if (tcp_shape_hold_grain(lane, &hdr, dst))
+		tcp_down(lane->ep, -ENOMEM, "there is no memory for what it sent");
 }
 
 /* Header complete: asks where the bytes go.  Upcalls made. */
@@ -160,7 +164,7 @@ static int bulk_begin(struct tcp_lane *lane)
 	void *dst = NULL;
 	int n = 0;
 
-	while (lane->hdr_got == sizeof(lane->hdr) && !te->closed) {
+	while (lane->hdr_got == sizeof(lane->hdr) && te->state == TCP_UP) {
 		n++;
 		if (gy_place(&te->base, &lane->hdr, &dst)) {
 			tcp_down(te, -EPROTO, "it sent a grain that was not asked for");
@@ -215,6 +219,19 @@ static int bulk_took(struct tcp_lane *lane, size_t n)
 	return 1 + bulk_begin(lane);
 }
 
+/* Shaped: no more than there is room for.  How many pieces are left. */
+static gy_cold unsigned bulk_limit(struct tcp_lane *lane, struct iovec iov[2], unsigned niov)
+{
+	const size_t room = tcp_shape_room(lane);
+
+	if (room == 0)
+		return 0;
+	if (iov[0].iov_len <= room)
+		return niov;
+	iov[0].iov_len = room;
+	return 1;
+}
+
 int tcp_bulk_recv(struct tcp_lane *lane)
 {
 	struct tcp_ep *te = lane->ep;
@@ -224,12 +241,16 @@ int tcp_bulk_recv(struct tcp_lane *lane)
 	int upcalls = 0;
 	ssize_t n;
 
-	if (te->receiving || lane->ended)
+	if (te->receiving || lane->ended || lane->paused)
 		return 0;
 	te->receiving = true;
 	tcp_enter(te);
 	do {
 		m.msg_iovlen = bulk_iov(lane, iov);
+		if (tcp_is_shaped(te))
+			m.msg_iovlen = bulk_limit(lane, iov, (unsigned)m.msg_iovlen);
+		if (m.msg_iovlen == 0)
+			break;
 		asked = iov[0].iov_len + (m.msg_iovlen == 2 ? iov[1].iov_len : 0);
 		n = recvmsg(lane->pfd.fd, &m, MSG_DONTWAIT);
 		if (n <= 0) {
@@ -238,6 +259,8 @@ int tcp_bulk_recv(struct tcp_lane *lane)
 			break;
 		}
 		te->quiet_ns = 0;
+		if (tcp_is_shaped(te))
+			tcp_shape_took(lane, (size_t)n);
 		upcalls += bulk_took(lane, (size_t)n);
 		budget -= gy_min(budget, (size_t)n);
 	} while ((size_t)n == asked && budget && te->state == TCP_UP && !te->closed);
@@ -317,6 +340,8 @@ void tcp_revoke(struct gy_ep *ep, const void *ptr, size_t len)
 	tcp_enter(te);
 	bulk_revoke_list(te, &te->done, &to_tcp_nic(ep->nic)->ndone, ptr, len);
 	bulk_revoke_list(te, &te->queue, &te->nqueued, ptr, len);
+	if (tcp_is_shaped(te))
+		tcp_shape_revoke(te, ptr, len);
 	for (i = 1; i < te->nlanes; i++)
 		bulk_revoke_lane(&te->lanes[i], ptr, len);
 	tcp_leave(te);

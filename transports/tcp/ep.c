@@ -47,8 +47,13 @@ void tcp_want_out(struct tcp_lane *lane, bool want)
 	if (lane->want_out == want || lane->ended)
 		return;
 	lane->want_out = want;
+	tcp_set_events(lane);
+}
+
+void tcp_set_events(struct tcp_lane *lane)
+{
 	gy_poll_mod(&lane->ep->base.nic->ctx->poll, &lane->pfd,
-		    want ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		    (lane->paused ? 0 : EPOLLIN) | (lane->want_out ? EPOLLOUT : 0));
 }
 
 /* ---- going ---- */
@@ -76,6 +81,7 @@ static void ep_stop(struct tcp_ep *te)
 	gy_wire_cancel(te->base.nic->ctx->wire, &te->base);
 	for (i = 0; i < te->nlanes; i++)
 		ep_close_lane(&te->lanes[i]);
+	tcp_shape_drop(te);
 }
 
 void tcp_down(struct tcp_ep *te, int err, const char *why)
@@ -88,10 +94,16 @@ void tcp_down(struct tcp_ep *te, int err, const char *why)
 
 void tcp_lane_ended(struct tcp_lane *lane, int err)
 {
+	gy_poll_del(&lane->ep->base.nic->ctx->poll, &lane->pfd);
+	lane->ended = lane->broken = true;
+	if (!tcp_is_shaped(lane->ep) || !tcp_shape_end(lane, err))
+		tcp_lane_gone(lane, err);
+}
+
+void tcp_lane_gone(struct tcp_lane *lane, int err)
+{
 	struct tcp_ep *te = lane->ep;
 
-	gy_poll_del(&te->base.nic->ctx->poll, &lane->pfd);
-	lane->ended = lane->broken = true;
 	if (te->nended++ == 0)
 		te->err = err;
 	if (err == -ETIMEDOUT)		/* nothing more will come on the others either */
@@ -186,6 +198,8 @@ static void ep_lane_ready(struct gy_poll_fd *pfd, uint32_t events)
 	const bool small = lane == &te->lanes[0], in = events & ~(uint32_t)EPOLLOUT;
 
 	tcp_enter(te);
+	if (events & (EPOLLHUP | EPOLLERR) && tcp_is_shaped(te))
+		tcp_shape_hurry(lane);
 	if (events & EPOLLOUT && small)
 		tcp_small_flush(te);
 	else if (events & EPOLLOUT)
@@ -305,10 +319,12 @@ static int tcp_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **
 				   .peer = peer,
 				   .caps = GY_CAP_BULK };
 	te->nlanes = nlanes;
+	te->in.seed = (uint64_t)peer->rank << 32 | (uint32_t)nic->ctx->rank;
 	gy_list_init(&te->queue);
 	gy_list_init(&te->done);
 	for (i = 0; i < nlanes; i++) {
 		te->lanes[i].ep = te;
+		gy_list_init(&te->lanes[i].late);
 		te->lanes[i].pfd = (struct gy_poll_fd){ .fd = -1, .ready = ep_lane_ready };
 	}
 	gy_list_add_tail(&to_tcp_nic(nic)->eps, &te->link);
@@ -328,7 +344,8 @@ static int tcp_poll(struct gy_ep *ep)
 	if (te->state != TCP_UP)
 		return 0;
 	tcp_enter(te);
-	n = tcp_small_recv(te);
+	n = tcp_is_shaped(te) ? tcp_shape_poll(te) : 0;
+	n += tcp_small_recv(te);
 	for (i = 1; te->state == TCP_UP && !te->closed && i < te->nlanes; i++)
 		if (te->lanes[i].hdr_got)
 			n += tcp_bulk_recv(&te->lanes[i]);
@@ -343,10 +360,10 @@ static int tcp_progress(struct gy_nic *base)
 {
 	struct tcp_nic *nic = to_tcp_nic(base);
 	struct gy_list *pos;
-	int n = 0;
+	int n = gy_unlikely(nic->shape.on) ? tcp_shape_run(nic) : 0;
 
 	if (gy_likely(nic->ndone == 0))
-		return 0;
+		return n;
 again:
 	gy_list_for_each(pos, &nic->eps) {
 		struct tcp_ep *te = gy_list_entry(pos, struct tcp_ep, link);
@@ -372,6 +389,7 @@ static void tcp_close(struct gy_nic *base)
 	struct tcp_nic *nic = to_tcp_nic(base);
 
 	gy_assert(gy_list_empty(&nic->eps));
+	tcp_shape_close(nic);
 	tcp_watch_close(nic);
 	gy_free(nic->scratch);
 	gy_free(nic);
@@ -389,11 +407,13 @@ static int tcp_open(struct gyre_context *ctx, struct gy_nic **nicp)
 		return -ENOMEM;
 	nic->base = (struct gy_nic){ .ops = &gy_tcp_ops, .ctx = ctx };
 	nic->host_timeout_ns = gy_max((size_t)ctx->cfg.host_timeout_ms * 1000000, TCP_WATCH_MIN_NS);
-	nic->timer.fd = -1;
+	nic->timer.fd = nic->shape_timer.fd = -1;
 	gy_list_init(&nic->eps);
 	nic->scratch = gy_alloc(TCP_SCRATCH);
 	if (nic->scratch)
 		err = tcp_watch_open(nic);
+	if (!err)
+		err = tcp_shape_open(nic);
 	if (err) {
 		tcp_close(&nic->base);
 		return err;

@@ -135,6 +135,40 @@ static int small_deliver(struct tcp_ep *te)
 	return n;
 }
 
+int tcp_small_take(struct tcp_ep *te, const void *bytes, size_t n)
+{
+	memcpy(te->rx + te->rx_len, bytes, n);
+	te->rx_len += n;
+	return small_deliver(te);
+}
+
+/* Shaped: what comes is set aside until it is due. */
+static gy_cold void small_hold(struct tcp_ep *te)
+{
+	struct tcp_lane *lane = &te->lanes[0];
+	void *scratch = to_tcp_nic(te->base.nic)->scratch;
+	size_t room;
+	ssize_t n;
+
+	do {
+		room = gy_min(tcp_shape_room(lane), TCP_SMALL_TAKE);
+		if (room == 0)
+			return;
+		n = recv(lane->pfd.fd, scratch, room, MSG_DONTWAIT);
+		if (n <= 0) {
+			if (tcp_end_error(n))
+				tcp_lane_ended(lane, tcp_end_error(n));
+			return;
+		}
+		te->quiet_ns = 0;
+		tcp_shape_took(lane, (size_t)n);
+		if (tcp_shape_hold(lane, scratch, (size_t)n)) {
+			tcp_down(te, -ENOMEM, "there is no memory for what it sent");
+			return;
+		}
+	} while ((size_t)n == room);
+}
+
 int tcp_small_recv(struct tcp_ep *te)
 {
 	struct tcp_lane *lane = &te->lanes[0];
@@ -142,10 +176,14 @@ int tcp_small_recv(struct tcp_ep *te)
 	size_t room;
 	ssize_t n;
 
-	if (te->receiving || lane->ended)
+	if (te->receiving || lane->ended || lane->paused)
 		return 0;
 	te->receiving = true;
 	tcp_enter(te);
+	if (tcp_is_shaped(te)) {
+		small_hold(te);
+		goto out;
+	}
 	do {
 		room = TCP_BUF - te->rx_len;
 		n = recv(lane->pfd.fd, te->rx + te->rx_len, room, MSG_DONTWAIT);
@@ -158,6 +196,7 @@ int tcp_small_recv(struct tcp_ep *te)
 		te->quiet_ns = 0;
 		delivered += small_deliver(te);
 	} while ((size_t)n == room && te->state == TCP_UP && ++round < SMALL_ROUNDS);
+out:
 	te->receiving = false;
 	tcp_leave(te);
 	return delivered;

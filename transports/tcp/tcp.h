@@ -6,6 +6,7 @@
  *
  *	ep.c	nic, endpoints, connections coming and going	small.c	messages on lane 0
  *	bulk.c	grains on the other lanes			watch.c	hosts that vanish
+ *	shape.c	slower than it is, when asked for
  *
  * Locking: all of it runs on the driver.
  */
@@ -15,10 +16,13 @@
 #include "lib/list.h"
 #include "lib/poll.h"
 #include "lib/transport.h"
+#include "transports/tcp/shape.h"
 
 #define TCP_BUF (16 * 1024)	/* of the small lane, each way; holds the largest message */
 /* A kernel answers probes of a shut window every 500 ms at most (tcp_invalid_ratelimit). */
 #define TCP_WATCH_MIN_NS (2000ull * 1000 * 1000)
+/* Fits behind the part of a message that waits for its rest. */
+#define TCP_SMALL_TAKE (TCP_BUF - sizeof(struct gy_hdr) - GY_BODY_MAX)
 #define TCP_SCRATCH (64 * 1024)	/* where bytes go that nobody wants */
 
 extern const struct gy_transport_ops gy_tcp_ops;
@@ -41,6 +45,13 @@ struct tcp_lane {
 	size_t hdr_got, next_got;
 	char *dst;		/* NULL: thrown away */
 	size_t got;		/* of hdr.len */
+
+	/* shape.c: what has come and is not due yet; when the last of it is. */
+	struct gy_list late;
+	uint64_t due_ns;
+	int end_err;		/* its end has come too, by this; 0: it has not */
+	bool paused;		/* nothing is read for now */
+	bool hurried;		/* and never again */
 };
 
 struct tcp_ep {
@@ -63,6 +74,7 @@ struct tcp_ep {
 	/* Bulk. */
 	struct gy_list queue;	/* grains that no lane has taken */
 	struct gy_list done;	/* grains whose gy_sent is due */
+	struct tcp_link in;	/* shape.c */
 	unsigned nqueued;
 	bool bulk_full;
 	struct tcp_lane lanes[];
@@ -76,6 +88,10 @@ struct tcp_nic {
 	struct gy_poll_fd timer;
 	uint64_t host_timeout_ns, looked_ns;
 	char *scratch;
+
+	struct tcp_shape shape;
+	struct gy_poll_fd shape_timer;	/* fd -1: not shaped */
+	uint64_t wake_ns;	/* when it rings */
 };
 
 static inline struct tcp_ep *to_tcp(struct gy_ep *ep)
@@ -88,6 +104,11 @@ static inline struct tcp_nic *to_tcp_nic(struct gy_nic *nic)
 	return gy_container_of(nic, struct tcp_nic, base);
 }
 
+static inline bool tcp_is_shaped(const struct tcp_ep *te)
+{
+	return gy_unlikely(to_tcp_nic(te->base.nic)->shape.on);
+}
+
 /* ---- ep.c ---- */
 uint64_t tcp_now(const struct tcp_ep *te);
 /*
@@ -97,11 +118,13 @@ void tcp_enter(struct tcp_ep *te);
 void tcp_leave(struct tcp_ep *te);
 /* Asks for EPOLLOUT, or no longer. */
 void tcp_want_out(struct tcp_lane *lane, bool want);
+void tcp_set_events(struct tcp_lane *lane);
 /*
  * A lane has come to its end.  The endpoint goes down when all have: what the peer sent on the
- * others before it went is still to be read.
+ * others before it went is still to be read.  gone: when a shaped one's end is due.
  */
 void tcp_lane_ended(struct tcp_lane *lane, int err);
+void tcp_lane_gone(struct tcp_lane *lane, int err);
 /* The endpoint is of no more use. */
 void tcp_down(struct tcp_ep *te, int err, const char *why);
 int tcp_end_error(ssize_t n);	/* of a read that gave n <= 0: -errno, or 0 for "not now" */
@@ -110,6 +133,8 @@ int tcp_end_error(ssize_t n);	/* of a read that gave n <= 0: -errno, or 0 for "n
 int tcp_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 void tcp_small_flush(struct tcp_ep *te);
 int tcp_small_recv(struct tcp_ep *te);
+/* Delivers from bytes, TCP_SMALL_TAKE at most.  How many messages. */
+int tcp_small_take(struct tcp_ep *te, const void *bytes, size_t n);
 
 /* ---- bulk.c ---- */
 int tcp_bulk(struct gy_ep *ep, struct gy_grain *g);

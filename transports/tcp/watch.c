@@ -61,7 +61,7 @@ static bool watch_ep(struct tcp_nic *nic, struct tcp_ep *te, uint64_t now_ns, bo
 	if (te->state != TCP_UP)
 		return false;
 	if (te->nended) {
-		if (!te->quiet_ns)
+		if (!te->quiet_ns || tcp_shape_is_late(te))
 			te->quiet_ns = now_ns;
 		if (now_ns - te->quiet_ns < WATCH_QUIET_NS)
 			return false;
