@@ -27,6 +27,7 @@ unit_tests = \
 	%D%/unit/test_bench \
 	%D%/unit/test_boot \
 	%D%/unit/test_config \
+	%D%/unit/test_delayed \
 	%D%/unit/test_delayed_save \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
@@ -85,6 +86,7 @@ endif
 	%D%/unit/kernels_ref.c \
 	%D%/unit/kernels_ref.h \
 	%D%/unit/test_kernels.c
+%C%_unit_test_delayed_LDADD = $(LDADD) -lm
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
 
 %C%_unit_test_merge_LDADD = $(LDADD) -lm

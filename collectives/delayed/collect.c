@@ -192,7 +192,7 @@ static int drain_apply(struct gyre_delayed *d, uint64_t last)
 {
 	int err;
 
-	if (d->attr.payload == GYRE_PAYLOAD_RAW) { /* results are the caller's to take */
+	if (d->attr.payload == GYRE_PAYLOAD_RAW) {	/* results are the caller's to take */
 		drain_join(d, last);
 		return drain_wait(d, drain_has_committed_all);
 	}
@@ -236,7 +236,7 @@ static int drain_last(struct gyre_delayed *d)
 		gy_engine_enter(&d->ctx->engine);
 		d->start = d->posted + 1;
 		for (i = 0; i < d->comm->size;
-		     i++) /* all know: who is told would begin too early */
+		     i++)	/* all know: who is told would begin too early */
 			d->members[i].told_start = d->start;
 		gy_engine_leave(&d->ctx->engine);
 	}
@@ -279,7 +279,7 @@ static int drain_rounds(struct gyre_delayed *d)
 	err = drain_apply(d, MOST(d->standings, n, begun));
 	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
 		return err;
-	if (stepped || !outer) /* an optimizer over rounds moves on without any, too */
+	if (stepped || !outer)	/* an optimizer over rounds moves on without any, too */
 		err = drain_last(d);
 	else
 		drain_rebase(d, GYRE_MERGE_OVERWRITE);
@@ -312,10 +312,10 @@ static int drain_merge_all(struct gyre_delayed *d)
 
 /* What is to become of rounds. */
 struct verdict {
-	uint64_t keep; /* rounds up to this one are merged by all */
-	int furthest; /* COMMIT_NONE: whose anchor all take; -1: nobody's */
-	uint64_t known; /* AGREED: the last whose tick all know */
-	uint64_t tick; /* the largest */
+	uint64_t keep;	/* rounds up to this one are merged by all */
+	int furthest;	/* COMMIT_NONE: whose anchor all take; -1: nobody's */
+	uint64_t known;	/* AGREED: the last whose tick all know */
+	uint64_t tick;	/* the largest */
 };
 
 static uint64_t least_done(const struct gy_delayed_standing *all, int n)
@@ -421,7 +421,7 @@ static void keep_rounds(struct gyre_delayed *d, const struct verdict *v)
 
 		r->state = GY_ROUND_COMMITTED;
 		if (d->attr.apply == GYRE_APPLY_AGREED && k > v->known)
-			r->apply_tick = v->tick + 1; /* whatever some may have heard */
+			r->apply_tick = v->tick + 1;	/* whatever some may have heard */
 	}
 	d->posted = d->started = d->done = d->committed = v->keep;
 }

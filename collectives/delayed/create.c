@@ -123,6 +123,9 @@ static int check_trigger(const struct gyre_delayed_attr *a, int nranks, char *wh
 		return wrong(why, len, "min_steps is 0");
 	if (a->trigger == GYRE_TRIGGER_QUORUM && (!a->quorum || a->quorum > (unsigned)nranks))
 		return wrong(why, len, "quorum is %u, and must be 1 to %d", a->quorum, nranks);
+	if (a->trigger == GYRE_TRIGGER_QUORUM && a->apply == GYRE_APPLY_FIXED)
+		return wrong(why, len, "trigger QUORUM needs apply AGREED or ARRIVAL: apply %d",
+			     (int)a->apply);
 	if (a->apply == GYRE_APPLY_AGREED && !a->margin)
 		return wrong(why, len, "apply AGREED needs a margin: margin 0");
 	if (a->apply == GYRE_APPLY_AGREED && !led && a->max_delay < a->margin)
@@ -149,7 +152,7 @@ uint64_t gy_delayed_ring(const struct gyre_delayed_attr *a)
 
 	if (a->payload == GYRE_PAYLOAD_MODEL || a->trigger == GYRE_TRIGGER_READY_ALL)
 		return 1;
-	if (a->trigger == GYRE_TRIGGER_QUORUM) /* one to be merged, one that others begin */
+	if (a->trigger == GYRE_TRIGGER_QUORUM)	/* one to be merged, one that others begin */
 		return 2;
 	if (a->apply == GYRE_APPLY_AGREED)
 		return ring_ticks(a->max_delay, period);
@@ -245,7 +248,7 @@ static const struct field {
 /* A rank's part in the agreement. */
 struct said {
 	int32_t err;
-	char why[WHY_MAX]; /* with err */
+	char why[WHY_MAX];	/* with err */
 	uint64_t value[GY_ARRAY_SIZE(fields)];
 };
 
@@ -555,10 +558,6 @@ void gyre_delayed_destroy(struct gyre_delayed *d)
 	e = &d->ctx->engine;
 	gy_engine_enter(e);
 	gy_rounds_pump(d);
-	if (d->committed < d->started && !gy_delayed_status(d))
-		gy_comm_fail(d->comm, -ECANCELED,
-			     "rank %d destroyed a delayed collective with round %llu in flight",
-			     d->comm->rank, (unsigned long long)d->committed + 1);
 	gy_engine_leave(e);
 	gy_rounds_close(d);
 	gyre_comm_destroy(d->calls);

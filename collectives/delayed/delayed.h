@@ -35,30 +35,30 @@
 
 enum gy_round_state {
 	GY_ROUND_FREE,
-	GY_ROUND_FILLING, /* the caller's thread copies what it contributes */
+	GY_ROUND_FILLING,	/* the caller's thread copies what it contributes */
 	GY_ROUND_POSTED,
 	GY_ROUND_STARTED,
-	GY_ROUND_DONE, /* here */
+	GY_ROUND_DONE,	/* here */
 	GY_ROUND_COMMITTED,
 };
 
 struct gy_round {
 	uint64_t number;
 	enum gy_round_state state;
-	bool contributes; /* own was taken from here; else this rank sends zeros */
-	bool in_place; /* what is sent is in red, not in own */
-	bool ignored; /* MODEL: nothing to correct x by: it stays as it is */
-	bool averaged; /* red holds the average */
-	unsigned nstarted; /* of its two requests */
+	bool contributes;	/* own was taken from here; else this rank sends zeros */
+	bool in_place;		/* what is sent is in red, not in own */
+	bool ignored;		/* MODEL: nothing to correct x by: it stays as it is */
+	bool averaged;		/* red holds the average */
+	unsigned nstarted;	/* of its two requests */
 	uint64_t post_tick;
-	uint64_t apply_tick; /* FIXED, AGREED; GY_NO_TICK: not known yet */
-	uint64_t done_tick; /* when it was DONE here */
+	uint64_t apply_tick;	/* FIXED, AGREED; GY_NO_TICK: not known yet */
+	uint64_t done_tick;	/* when it was DONE here */
 	/* What the handle had before it was posted: struct gyre_delayed.taken, last_post. */
 	uint64_t taken_before, post_before;
 	double weight;
-	double weights[2], sums[2]; /* w, w x steps: of this rank, of all */
-	void *own; /* of type: what this rank contributes */
-	void *red; /* of wire: the sum */
+	double weights[2], sums[2];	/* w, w x steps: of this rank, of all */
+	void *own;			/* of type: what this rank contributes */
+	void *red;			/* of wire: the sum */
 	struct gyre_request *payload, *sum;
 	uint64_t started_ns, done_ns, committed_ns;
 	/* Leader: ranks that have said DONE, and the latest tick of theirs. */
@@ -75,14 +75,14 @@ struct gy_delayed_member {
 /* From round on: struct gyre_delayed.attr.delay and .period. */
 struct gy_delayed_change {
 	uint64_t round;
-	uint64_t not_before; /* tick of its trigger, PERIOD */
+	uint64_t not_before;	/* tick of its trigger, PERIOD */
 	uint32_t delay, period;
 };
 
 /* Where a rank is: what ranks tell each other in the handle's collective calls. */
 struct gy_delayed_standing {
-	uint64_t call[3]; /* arguments, that must be equal */
-	uint64_t begun; /* the last round that this rank has begun, or knows of */
+	uint64_t call[3];	/* arguments, that must be equal */
+	uint64_t begun;		/* the last round that this rank has begun, or knows of */
 	uint64_t done, committed, applied;
 	uint64_t tick, next, taken;
 	uint64_t nsets;
@@ -90,55 +90,55 @@ struct gy_delayed_standing {
 	uint32_t nchanges;
 	uint32_t delay, period;
 	int32_t err;
-	char why[160]; /* with err */
+	char why[160];	/* with err */
 };
 
 struct gyre_delayed {
-	struct gyre_delayed_attr attr; /* delay and period are those in force */
+	struct gyre_delayed_attr attr;	/* delay and period are those in force */
 	struct gyre_context *ctx;
-	struct gyre_comm *comm; /* rounds */
-	struct gyre_comm *calls; /* collective calls of the handle */
-	struct gy_port port; /* on comm */
-	bool counted; /* as outstanding, with the engine */
-	bool frozen; /* leader: no round is to be started now */
-	bool parted; /* leader: none is to be committed any more */
-	uint32_t epoch; /* of READY messages: drains so far */
+	struct gyre_comm *comm;		/* rounds */
+	struct gyre_comm *calls;	/* collective calls of the handle */
+	struct gy_port port;		/* on comm */
+	bool counted;			/* as outstanding, with the engine */
+	bool frozen;			/* leader: no round is to be started now */
+	bool parted;			/* leader: none is to be committed any more */
+	uint32_t epoch;			/* of READY messages: drains so far */
 
-	void *x, *base, *anchor; /* base, anchor: DELTA */
-	void *velocity; /* or NULL: outer_lr 0 */
-	void *zeros; /* as large as x; never written */
-	void *avg; /* where red cannot hold it in its own type; or NULL */
+	void *x, *base, *anchor;	/* base, anchor: DELTA */
+	void *velocity;			/* or NULL: outer_lr 0 */
+	void *zeros;			/* as large as x; never written */
+	void *avg;			/* where red cannot hold it in its own type; or NULL */
 	struct gy_round *rounds;
 	unsigned nrounds;
-	const void **inflight; /* room for merging */
+	const void **inflight;	/* room for merging */
 
 	uint64_t tick;
-	uint64_t start; /* rounds up to this one may run */
-	uint64_t posted, started, done, committed, applied; /* rounds, the last of each */
+	uint64_t start;						/* rounds up to this one may run */
+	uint64_t posted, started, done, committed, applied;	/* rounds, the last of each */
 	uint64_t said_ready, said_done;
-	uint64_t last_post; /* tick */
-	uint64_t taken; /* tick of the last contribution */
-	uint64_t next; /* PERIOD: tick of the next trigger */
-	uint64_t last_apply; /* apply tick of the last round that has one */
-	double weight; /* the last that was not 0 */
-	struct gy_round *handed; /* RAW: its result is with the caller; or NULL */
+	uint64_t last_post;		/* tick */
+	uint64_t taken;			/* tick of the last contribution */
+	uint64_t next;			/* PERIOD: tick of the next trigger */
+	uint64_t last_apply;		/* apply tick of the last round that has one */
+	double weight;			/* the last that was not 0 */
+	struct gy_round *handed;	/* RAW: its result is with the caller; or NULL */
 	/* MODEL: own of slot 0 holds what red / model_sum does not: the model merged last */
 	bool model_known;
-	double model_sum; /* 0: own itself is it */
+	double model_sum;	/* 0: own itself is it */
 
-	struct gy_delayed_change changes[GY_DELAYED_CHANGES]; /* in the order of rounds */
+	struct gy_delayed_change changes[GY_DELAYED_CHANGES];	/* in the order of rounds */
 	unsigned nchanges;
-	uint64_t nsets; /* changes so far */
+	uint64_t nsets;	/* changes so far */
 
-	struct gy_delayed_standing *standings; /* room for those of all ranks */
-	int maxranks; /* that there is room for */
+	struct gy_delayed_standing *standings;	/* room for those of all ranks */
+	int maxranks;				/* that there is room for */
 
 	/* Leader. */
-	struct gy_delayed_member *members; /* by rank in comm; not used elsewhere */
-	uint64_t *commit_ticks; /* AGREED: of round k at k % nrounds */
-	uint64_t grace_ends; /* QUORUM, of round start + 1; 0: no quorum yet */
+	struct gy_delayed_member *members;	/* by rank in comm; not used elsewhere */
+	uint64_t *commit_ticks;			/* AGREED: of round k at k % nrounds */
+	uint64_t grace_ends;			/* QUORUM, of round start + 1; 0: no quorum yet */
 
-	struct gyre_delayed_stats stats; /* of what is counted nowhere else */
+	struct gyre_delayed_stats stats;	/* of what is counted nowhere else */
 };
 
 static inline struct gy_round *gy_round_of(const struct gyre_delayed *d, uint64_t number)

@@ -383,7 +383,7 @@ void gy_rounds_pump(struct gyre_delayed *d)
 		leader_decide(d);
 	}
 	rounds_start(d);
-	rounds_note_done(d); /* one rank: at once */
+	rounds_note_done(d);	/* one rank: at once */
 	if (round_is_leader(d) && round_is_said(d)) {
 		leader_note_done(d, 0, d->done, d->done ? gy_round_of(d, d->done)->done_tick : 0);
 		leader_commit(d);
@@ -424,10 +424,14 @@ void gy_rounds_close(struct gyre_delayed *d)
 	struct gy_engine *e = &d->ctx->engine;
 
 	gy_engine_enter(e);
+	if (d->committed < d->started && !gy_delayed_status(d))
+		gy_comm_fail(d->comm, -ECANCELED,
+			     "rank %d aborted round %llu of a delayed collective", d->comm->rank,
+			     (unsigned long long)d->committed + 1);
 	gy_port_close(&d->port);
 	rounds_count(d, false);
 	gy_engine_leave(e);
-	gyre_comm_destroy(d->comm); /* ends what runs: the memory of rounds is ours again */
+	gyre_comm_destroy(d->comm);	/* ends what runs: the memory of rounds is ours again */
 	d->comm = NULL;
 }
 

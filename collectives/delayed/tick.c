@@ -123,7 +123,7 @@ static int merge_outer(struct gyre_delayed *d, struct gy_round *r)
 	merge_describe(d, r, &round);
 	if (!r->averaged)
 		merge_mean(d, r, (void *)round.avg);
-	r->averaged = !d->avg; /* an error may bring it here again */
+	r->averaged = !d->avg;	/* an error may bring it here again */
 	return d->attr.outer(d->attr.outer_arg, &round, d->anchor);
 }
 
@@ -190,7 +190,7 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 	d->stats.applied++;
 	r->state = GY_ROUND_FREE;
 	d->applied++;
-	gy_rounds_pump(d); /* a round may have waited for the slot */
+	gy_rounds_pump(d);	/* a round may have waited for the slot */
 	gy_engine_exit(e);
 	return 0;
 }
@@ -387,7 +387,7 @@ static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 	if (!due)
 		return err;
 	err = gy_delayed_post(d, NULL, weight, false);
-	if (err == -EAGAIN && gy_delayed_is_led(d)) /* QUORUM: the round began without us */
+	if (err == -EAGAIN && gy_delayed_is_led(d))	/* QUORUM: the round began without us */
 		return 0;
 	return err;
 }
@@ -526,7 +526,7 @@ static int result_await(struct gyre_delayed *d, bool wait, uint64_t *blocked_ns)
 	if (!result_is_committed(d))
 		gy_engine_progress(&d->ctx->engine);
 	if (r->apply_tick != GY_NO_TICK && d->tick < r->apply_tick)
-		return -EAGAIN; /* a tick will bring it, no waiting does */
+		return -EAGAIN;	/* a tick will bring it, no waiting does */
 	if (result_is_committed(d))
 		return 0;
 	return wait		      ? gy_delayed_wait(d, result_is_committed, blocked_ns)

@@ -36,24 +36,27 @@ struct gyre_delayed;
 
 /* What a rank contributes. */
 enum gyre_payload {
-	GYRE_PAYLOAD_DELTA, /* its progress since it last contributed, x - b */
-	GYRE_PAYLOAD_MODEL, /* x; one round at a time: delay <= period */
-	GYRE_PAYLOAD_RAW, /* a vector of the caller's: gyre_delayed_post and _result */
+	GYRE_PAYLOAD_DELTA,	/* its progress since it last contributed, x - b */
+	GYRE_PAYLOAD_MODEL,	/* x; one round at a time: delay <= period */
+	GYRE_PAYLOAD_RAW,	/* a vector of the caller's: gyre_delayed_post and _result */
 };
 
 /* When a round is posted.  None ever makes the caller wait for the round to start. */
 enum gyre_trigger {
-	GYRE_TRIGGER_PERIOD, /* at ticks phase + k period, k = 1, 2 ... */
+	GYRE_TRIGGER_PERIOD,	/* at ticks phase + k period, k = 1, 2 ... */
 	/* each rank min_steps ticks after its last; started when all ranks have */
 	GYRE_TRIGGER_READY_ALL,
-	/* likewise, but started grace_ms after quorum ranks have: others take part with weight 0 */
+	/*
+	 * likewise, but started grace_ms after quorum ranks have: others take part with weight 0,
+	 * also while they compute; DELTA or RAW, AGREED or ARRIVAL
+	 */
 	GYRE_TRIGGER_QUORUM,
-	GYRE_TRIGGER_MANUAL, /* by gyre_delayed_post, on all ranks alike */
+	GYRE_TRIGGER_MANUAL,	/* by gyre_delayed_post, on all ranks alike */
 };
 
 /* When the result of a round is merged. */
 enum gyre_apply {
-	GYRE_APPLY_FIXED, /* delay ticks after it was posted; waits for it then */
+	GYRE_APPLY_FIXED,	/* delay ticks after it was posted; waits for it then */
 	/*
 	 * at the same tick on all ranks, chosen when it is done everywhere, and max_delay ticks
 	 * after it was posted at the latest: waits for it then
@@ -65,16 +68,16 @@ enum gyre_apply {
 
 /* What happens to x. */
 enum gyre_merge {
-	GYRE_MERGE_ADD_DIFF, /* own progress since the post is kept */
+	GYRE_MERGE_ADD_DIFF,	/* own progress since the post is kept */
 	/* x becomes the anchor; with delay == period the next post first takes the progress */
 	GYRE_MERGE_OVERWRITE,
-	GYRE_MERGE_INTERPOLATE, /* x = (1 - alpha) anchor + alpha x */
-	GYRE_MERGE_NONE, /* handed back by gyre_delayed_result: with RAW, and only then */
+	GYRE_MERGE_INTERPOLATE,	/* x = (1 - alpha) anchor + alpha x */
+	GYRE_MERGE_NONE,	/* handed back by gyre_delayed_result: with RAW, and only then */
 };
 
 enum gyre_commit {
-	GYRE_COMMIT_ALL, /* a round is applied when it is known to be done on every rank */
-	GYRE_COMMIT_NONE, /* when it is done here: saves a message each way; see rebind */
+	GYRE_COMMIT_ALL,	/* a round is applied when it is known to be done on every rank */
+	GYRE_COMMIT_NONE,	/* when it is done here: saves a message each way; see rebind */
 };
 
 enum gyre_drain {
@@ -97,36 +100,36 @@ enum gyre_delayed_flags {
 
 /* A round's result, valid until the next call with the handle. */
 struct gyre_round {
-	uint64_t round; /* 1, 2 ... */
-	const void *avg; /* weighted mean of what the ranks contributed */
-	const void *own; /* what this rank did */
+	uint64_t round;		/* 1, 2 ... */
+	const void *avg;	/* weighted mean of what the ranks contributed */
+	const void *own;	/* what this rank did */
 	size_t count;
 	enum gyre_type type;
-	double weight; /* this rank's */
-	double weight_sum; /* 0: nobody contributed; avg is all zeros */
-	uint32_t staleness; /* ticks of this rank since it was posted */
+	double weight;		/* this rank's */
+	double weight_sum;	/* 0: nobody contributed; avg is all zeros */
+	uint32_t staleness;	/* ticks of this rank since it was posted */
 };
 
 struct gyre_delayed_attr {
-	size_t size; /* sizeof(struct gyre_delayed_attr) */
-	size_t count; /* elements of x */
-	enum gyre_type type; /* of x: GYRE_F32 or GYRE_F64 */
-	enum gyre_type wire; /* of what is sent: type; with f32 GYRE_BF16, GYRE_F16 too */
+	size_t size;		/* sizeof(struct gyre_delayed_attr) */
+	size_t count;		/* elements of x */
+	enum gyre_type type;	/* of x: GYRE_F32 or GYRE_F64 */
+	enum gyre_type wire;	/* of what is sent: type; with f32 GYRE_BF16, GYRE_F16 too */
 	enum gyre_payload payload;
 	enum gyre_trigger trigger;
 	enum gyre_apply apply;
 	enum gyre_merge merge;
 	enum gyre_commit commit;
-	unsigned flags; /* enum gyre_delayed_flags */
-	uint32_t delay; /* ticks; 0: merged in the call that posts, which waits */
-	uint32_t period, phase; /* PERIOD: ticks */
-	uint32_t min_steps; /* READY_ALL, QUORUM: ticks */
-	uint32_t quorum, grace_ms; /* QUORUM: ranks, milliseconds */
-	uint32_t max_delay; /* AGREED, ARRIVAL: ticks; ARRIVAL: 0 is no limit */
-	uint32_t margin; /* AGREED: ticks that a commit may take to get around */
-	uint32_t ring; /* rounds in flight; 0: as many as delay and period need */
-	uint32_t timeout_ms; /* of any waiting in a call; 0: the stall timeout alone */
-	double alpha; /* INTERPOLATE */
+	unsigned flags;			/* enum gyre_delayed_flags */
+	uint32_t delay;			/* ticks; 0: merged in the call that posts, which waits */
+	uint32_t period, phase;		/* PERIOD: ticks */
+	uint32_t min_steps;		/* READY_ALL, QUORUM: ticks */
+	uint32_t quorum, grace_ms;	/* QUORUM: ranks, milliseconds */
+	uint32_t max_delay;		/* AGREED, ARRIVAL: ticks; ARRIVAL: 0 is no limit */
+	uint32_t margin;		/* AGREED: ticks that a commit may take to get around */
+	uint32_t ring;			/* rounds in flight; 0: as many as delay and period need */
+	uint32_t timeout_ms;		/* of any waiting in a call; 0: the stall timeout alone */
+	double alpha;			/* INTERPOLATE */
 	/*
 	 * DELTA: how the anchor moves, an optimizer over rounds.  With outer_lr 0: by avg.  Else,
 	 * with velocity v and g = -avg: v = outer_momentum v + g; the anchor moves by -outer_lr v,
@@ -149,21 +152,21 @@ struct gyre_delayed_attr {
 
 /* What a tick did. */
 struct gyre_tick {
-	uint64_t tick; /* this one: 1, 2 ... */
-	uint64_t posted, applied; /* rounds, the last by this tick; 0: none */
-	unsigned napplied, nskipped; /* rounds merged; triggers passed over: ring full */
-	unsigned inflight; /* rounds after this tick */
-	uint32_t staleness; /* largest of the rounds merged, ticks */
-	uint64_t blocked_ns; /* waited inside this tick */
+	uint64_t tick;			/* this one: 1, 2 ... */
+	uint64_t posted, applied;	/* rounds, the last by this tick; 0: none */
+	unsigned napplied, nskipped;	/* rounds merged; triggers passed over: ring full */
+	unsigned inflight;		/* rounds after this tick */
+	uint32_t staleness;		/* largest of the rounds merged, ticks */
+	uint64_t blocked_ns;		/* waited inside this tick */
 };
 
 struct gyre_delayed_stats {
 	uint64_t ticks, posted, applied, skipped, aborted, abstained;
-	uint64_t committed; /* last round known to be committed */
-	uint64_t blocked_ns, merge_ns; /* on the caller's thread: waiting; copying and merging */
-	uint64_t bytes; /* of payload contributed */
+	uint64_t committed;		/* last round known to be committed */
+	uint64_t blocked_ns, merge_ns;	/* on the caller's thread: waiting; copying and merging */
+	uint64_t bytes;			/* of payload contributed */
 	uint32_t max_staleness;
-	uint32_t delay, period; /* in force for the next round */
+	uint32_t delay, period;	/* in force for the next round */
 };
 
 /*
@@ -189,7 +192,8 @@ int gyre_streaming_diloco_attr(struct gyre_delayed_attr *attr, uint32_t period, 
 /*
  * Collective, blocking.  x is the caller's and must stay until destroy; all ranks' x should be
  * equal (DELTA: rank 0's is taken as the anchor and written to all).  x is NULL for RAW.
- * Post-local SGD: create with delay 0, period 1, and gyre_delayed_set later.  MT-Safe for different comms.
+ * Post-local SGD: create with delay 0, period 1, and gyre_delayed_set later.  MT-Safe for
+ * different comms.
  * Errors, on all ranks alike: -EINVAL (a field is wrong or differs between ranks; the log names it
  * and the values), -ENOMEM, the failure of comm.
  */
@@ -198,8 +202,8 @@ int gyre_delayed_create(const struct gyre_delayed_attr *attr, void *x, struct gy
 
 /*
  * After each update of x: merges what is due, in the order of rounds, then posts if the trigger
- * says so.  weight >= 0 counts the contribution if one is posted; 0: none, progress stays for the next.
- * info may be NULL.  Errors: -EINVAL; -ETIMEDOUT: a round that is due was not committed in
+ * says so.  weight >= 0 counts the contribution if one is posted; 0: none, progress stays for the
+ * next.  info may be NULL.  Errors: -EINVAL; -ETIMEDOUT: a round that is due was not committed in
  * timeout_ms: nothing has changed, call again to go on waiting; the failure of the communicator:
  * rounds committed before are still merged at their ticks, nothing is posted until
  * gyre_delayed_rebind; this tick counts.
@@ -208,7 +212,8 @@ int gyre_delayed_tick(struct gyre_delayed *d, double weight, struct gyre_tick *i
 
 /*
  * MANUAL: posts a round; v is the contribution (RAW), or NULL: as by payload from x.  v may be
- * reused on return.  Every rank must post as many.  -EAGAIN: ring rounds are in flight.
+ * reused on return.  Every rank must post as many.  -EAGAIN: ring rounds are in flight.  With delay
+ * 0 merged here; -ETIMEDOUT: it is posted, and is merged by a later tick.
  */
 int gyre_delayed_post(struct gyre_delayed *d, const void *v, double weight);
 
@@ -220,16 +225,20 @@ int gyre_delayed_result(struct gyre_delayed *d, int wait, struct gyre_round *res
 
 /*
  * Collective, blocking: from the first round on that no rank has posted, and not before
- * from_round, these hold; *round (may be NULL) says which that is.  PERIOD: counted from the
- * trigger before it.  Apply ticks stay in the order of rounds.  Errors: -EINVAL (as for create).
+ * from_round, these hold; *round (may be NULL) says which that is.  PERIOD: counted from the post
+ * before it, and not before the tick after this call's.  Apply ticks stay in the order of rounds.
+ * Where a rank may have to wait in a tick for another (FIXED, AGREED, max_delay), all call this,
+ * and drain, after the same tick.  Errors: -EINVAL (as for create), -EBUSY (8 changes have not
+ * taken effect yet).
  */
 int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, uint64_t from_round,
 		     uint64_t *round);
 
 /*
  * Collective, blocking.  APPLY: merges all that is in flight now, and then, by a last round, all
- * progress that has not been contributed: x is the same on all ranks, to the bit.  ABORT: what is
- * not merged is taken back; x is not touched.
+ * progress that has not been contributed, weighted as by the last tick of a weight above 0, without
+ * filter: x is the same on all ranks, to the bit.  ABORT: what no rank has merged is taken back,
+ * what some have is merged at its tick; x is not touched.
  */
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
 

@@ -5,6 +5,7 @@
 #include <gyre/coll.h>
 #include <gyre/comm.h>
 #include <gyre/context.h>
+#include <gyre/delayed.h>
 #include <gyre/mem.h>
 #include <gyre/p2p.h>
 #include <gyre/request.h>
