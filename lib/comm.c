@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <gyre/coll.h>
+#include "lib/agree.h"
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
@@ -54,8 +55,7 @@ static bool comm_lends(const struct gyre_context *ctx, const int *ranks, int siz
 	return true;
 }
 
-/* With room for that many ranks, and nothing else yet. */
-static struct gyre_comm *comm_alloc(struct gyre_context *ctx, int size)
+struct gyre_comm *gy_comm_alloc(struct gyre_context *ctx, int size)
 {
 	struct gyre_comm *comm = gy_alloc(sizeof(*comm));
 
@@ -79,8 +79,7 @@ static struct gyre_comm *comm_alloc(struct gyre_context *ctx, int size)
 	return NULL;
 }
 
-/* Takes no memory: ranks that have agreed to make it all have it. */
-static int comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size, int rank)
+int gy_comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size, int rank)
 {
 	struct gyre_context *ctx = comm->ctx;
 	int err;
@@ -91,20 +90,21 @@ static int comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int 
 	comm->id = id;
 	comm->rank = rank;
 	comm->size = size;
-	memcpy(comm->ranks, ranks, size * sizeof(*ranks));
+	memmove(comm->ranks, ranks, size * sizeof(*ranks));
 	gy_list_add_tail(&ctx->engine.comms, &comm->link);
+	gy_agree_open(comm);
 	return 0;
 }
 
 int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
 		   struct gyre_comm **commp)
 {
-	struct gyre_comm *comm = comm_alloc(ctx, size);
+	struct gyre_comm *comm = gy_comm_alloc(ctx, size);
 	int err;
 
 	if (!comm)
 		return -ENOMEM;
-	err = comm_open(comm, id, ranks, size, rank);
+	err = gy_comm_open(comm, id, ranks, size, rank);
 	if (err) {
 		gy_comm_free(comm);
 		return err;
@@ -130,7 +130,8 @@ void gy_comm_drop_unmatched(struct gyre_comm *comm)
 	comm_unpark_all(e, &comm->dropped);
 }
 
-void gy_comm_free(struct gyre_comm *comm)
+/* Of what operations need nothing is left. */
+static void comm_strip(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
 	struct gy_cached_plan *c;
@@ -139,6 +140,7 @@ void gy_comm_free(struct gyre_comm *comm)
 	gy_list_del(&comm->link);
 	if (comm->last)
 		gy_request_put(e, comm->last);
+	comm->last = NULL;
 	/* Requests that are left can be tested, waited for and freed, but not started. */
 	gy_list_for_each(pos, &e->requests) {
 		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);
@@ -154,11 +156,33 @@ void gy_comm_free(struct gyre_comm *comm)
 		gy_plan_destroy(c->plan);
 		gy_free(c);
 	}
-	gy_free(comm->ranks);
 	gy_free(comm->sent);
 	gy_free(comm->received);
 	gy_free(comm->told);
+	comm->sent = comm->received = NULL;
+	comm->told = NULL;
+}
+
+void gy_comm_free(struct gyre_comm *comm)
+{
+	comm_strip(comm);
+	gy_agree_close(comm);
+	gy_free(comm->ranks);
 	gy_free(comm);
+}
+
+/* Other ranks may still ask what was agreed on in it. */
+static void comm_retire(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	comm_strip(comm);
+	comm->retired = true;
+	gy_list_add_tail(&e->past, &comm->link);
+	if (++e->npast <= GY_DESTROYED)
+		return;
+	e->npast--;
+	gy_comm_free(gy_list_entry(e->past.next, struct gyre_comm, link));
 }
 
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id)
@@ -326,7 +350,8 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 	struct gy_hdr hdr = {
 		.kind = GY_MSG_ABORT,
 		.comm = comm->id,
-		.arg = (uint32_t)-err,
+		/* It is not the peer who was declared dead. */
+		.arg = err == -ESTALE ? ECONNRESET : (uint32_t)-err,
 		.len = (uint32_t)strlen(comm->why),
 	};
 	const int rank = gy_comm_rank_of(comm, peer->rank);
@@ -335,6 +360,16 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 		return;
 	if (gy_peer_msg(&comm->ctx->engine, peer, &hdr, comm->why) != -EAGAIN)
 		comm->told[rank] = true;
+}
+
+void gy_comm_tell_again(struct gyre_comm *comm, struct gy_peer *peer)
+{
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+
+	if (rank < 0)
+		return;
+	comm->told[rank] = false;
+	gy_comm_tell(comm, peer);
 }
 
 static bool comm_is_reachable(const struct gyre_comm *comm, const struct gy_peer *peer)
@@ -433,7 +468,7 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	comm_fail(comm, err, why);
 }
 
-static void comm_was_here(struct gy_engine *e, uint32_t id)
+void gy_comm_was_here(struct gy_engine *e, uint32_t id)
 {
 	gy_control_forget_comm(e, id);
 	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = id;
@@ -546,8 +581,8 @@ void gyre_comm_destroy(struct gyre_comm *comm)
 			     comm->rank);
 	else if (comm_is_called(comm))
 		gy_comm_fail(comm, -EPROTO, "rank %d has destroyed the communicator", comm->rank);
-	comm_was_here(e, comm->id);
-	gy_comm_free(comm);
+	gy_comm_was_here(e, comm->id);
+	comm_retire(comm);
 	gy_engine_leave(e);
 }
 
@@ -578,22 +613,14 @@ static int split_members(const struct gyre_comm *comm, const struct split *all, 
 	return n;
 }
 
-/*
- * A name for what comes of a split: by the rank that gives it, and that rank's count of them.  So
- * no two splits in the job share one, whatever the order in which threads make them.
- */
-static uint32_t split_id(struct gy_engine *e)
+uint32_t gy_comm_name(struct gyre_context *ctx)
 {
-	const struct gyre_context *ctx = e->ctx;
-	uint64_t id;
+	struct gy_engine *e = &ctx->engine;
+	const uint64_t id = e->next_comm * (uint64_t)ctx->nranks + (uint64_t)ctx->rank;
 
-	gy_engine_enter(e);
-	id = e->next_comm * (uint64_t)ctx->nranks + (uint64_t)ctx->rank;
 	if (id > UINT32_MAX)
-		id = 0;		/* the world's: none is left */
-	else
-		e->next_comm++;
-	gy_engine_leave(e);
+		return 0;	/* the world's */
+	e->next_comm++;
 	return (uint32_t)id;
 }
 
@@ -605,7 +632,7 @@ static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
 	gy_engine_enter(e);
 	gy_comm_fail(comm, err, "rank %d cannot make a communicator: %s", comm->rank,
 		     gyre_strerror(err));
-	comm_was_here(e, id);
+	gy_comm_was_here(e, id);
 	gy_engine_leave(e);
 }
 
@@ -619,8 +646,11 @@ static int split_exchange(struct gyre_comm *comm, struct split *own, struct spli
 	uint32_t id;
 	int err;
 
-	if (comm->rank == 0)
-		own->id = split_id(&comm->ctx->engine);
+	if (comm->rank == 0) {
+		gy_engine_enter(&comm->ctx->engine);
+		own->id = gy_comm_name(comm->ctx);
+		gy_engine_leave(&comm->ctx->engine);
+	}
 	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
 	if (err)
 		return err;
@@ -651,7 +681,7 @@ static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_com
 	if (!err && own->color >= 0) {
 		size = split_members(comm, all, ranks, &rank);
 		gy_engine_enter(e);
-		err = comm_open(mine, all[0].id, ranks, size, rank);
+		err = gy_comm_open(mine, all[0].id, ranks, size, rank);
 		gy_engine_leave(e);
 	}
 	gy_free(ranks);
@@ -674,7 +704,7 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 	}
 	e = &comm->ctx->engine;
 	gy_engine_enter(e);
-	mine = comm_alloc(comm->ctx, comm->size);
+	mine = gy_comm_alloc(comm->ctx, comm->size);
 	gy_engine_leave(e);
 	if (!mine)
 		return -ENOMEM;

@@ -6,10 +6,13 @@
  */
 #include <gyre/comm.h>
 #include <gyre/request.h>
+#include "lib/control.h"
 #include "lib/engine.h"
 #include "lib/select.h"
 
 #define GY_HISTORY 64
+
+struct gy_agree;
 
 /* What two ranks' calls must agree in. */
 struct gy_comm_fp {
@@ -26,13 +29,16 @@ struct gy_cached_plan {
 };
 
 struct gyre_comm {
-	struct gy_list link;		/* struct gy_engine.comms */
+	struct gy_list link;		/* struct gy_engine.comms, or past */
 	struct gyre_context *ctx;
 	uint32_t id;
 	int rank, size;
 	int *ranks;			/* world rank of each */
 	uint32_t seq;			/* of the next collective */
 	uint32_t next_port;		/* number of the next port: control.h */
+	struct gy_port agree_port;	/* agree.h */
+	struct gy_agree *agree;		/* or NULL: there has been none */
+	bool retired;			/* destroyed by its user; kept for that port */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
 	/* of the last small blocking call, kept for the next; or NULL */
@@ -59,13 +65,23 @@ struct gyre_comm {
 
 int gy_comm_create(struct gyre_context *ctx, uint32_t id, const int *ranks, int size, int rank,
 		   struct gyre_comm **commp);
+/* In two steps: with room for that many ranks; open then takes no more memory. */
+struct gyre_comm *gy_comm_alloc(struct gyre_context *ctx, int size);
+int gy_comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size, int rank);
+/*
+ * A name for a new communicator: by the rank that gives it, and that rank's count of them.  So no
+ * two in the job share one, whatever the order in which threads make them.  0: none is left.
+ */
+uint32_t gy_comm_name(struct gyre_context *ctx);
 void gy_comm_free(struct gyre_comm *comm);
 /* Messages that no receive has taken: while their peers exist. */
 void gy_comm_drop_unmatched(struct gyre_comm *comm);
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
 
-/* Whether a communicator of this id has been destroyed here, as far back as remembered. */
+/* There is, or will be, no communicator of this id here any more: who calls on it is told. */
+void gy_comm_was_here(struct gy_engine *e, uint32_t id);
+/* Whether one of this id has been destroyed here, as far back as remembered. */
 bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id);
 /*
  * Tells a peer that its call on a communicator which is not here fails, since this rank `what`.  0,
@@ -84,6 +100,8 @@ void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct 
 		     const void *body);
 /* Tells one peer, or all that are connected, that the communicator has failed; once each. */
 void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer);
+/* One that waits: what it was told came before it had the communicator. */
+void gy_comm_tell_again(struct gyre_comm *comm, struct gy_peer *peer);
 /* False: some could not be told, and may be reading or writing our memory. */
 bool gy_comm_tell_all(struct gyre_comm *comm);
 

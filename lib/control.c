@@ -51,9 +51,12 @@ static void control_take(struct gy_engine *e, struct gy_port *port, struct gy_pe
 			 const struct gy_hdr *hdr, const void *body)
 {
 	const int rank = gy_comm_rank_of(port->comm, peer->rank);
+	const int err = rank < 0 ? -EPROTO : port->ops->message(port, rank, hdr, body);
 
-	if (rank < 0 || port->ops->message(port, rank, hdr, body)) {
-		gy_peer_expel(peer, -EPROTO, "it sent a control message that does not fit");
+	if (err) {
+		gy_peer_expel(peer, err,
+			      err == -ENOMEM ? "it sent a message that there is no memory for"
+					     : "it sent a control message that does not fit");
 		return;
 	}
 	gy_ports_wake(e);

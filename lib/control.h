@@ -30,7 +30,7 @@ struct gy_port_ops {
 	/*
 	 * A message of that member.  hdr: stream, off, count, seq and len (of body) are the
 	 * protocol's.  Called while messages are taken in: notes what it says, no more; pump
-	 * follows.  -EPROTO: the sender is expelled.
+	 * follows.  -EPROTO, -ENOMEM: the sender is expelled.
 	 */
 	int (*message)(struct gy_port *port, int rank, const struct gy_hdr *hdr, const void *body);
 	/* May start operations and send; must not wait, nor open or close ports. */

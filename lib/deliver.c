@@ -161,7 +161,9 @@ static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct 
 	}
 	if (comm ? atomic_load_explicit(&comm->err, memory_order_relaxed) != 0
 		 : gy_comm_was_destroyed(e, hdr->comm)) {
-		if (comm)
+		if (comm && hdr->kind == GY_MSG_WAIT)
+			gy_comm_tell_again(comm, peer);
+		else if (comm)
 			gy_comm_tell(comm, peer);
 		else if (hdr->kind != GY_MSG_RELEASE)
 			/* no room to tell it: its next probe finds out */

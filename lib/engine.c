@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/agree.h"
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
@@ -47,6 +48,7 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 	e->ctx = ctx;
 	gy_list_init(&e->runs);
 	gy_list_init(&e->comms);
+	gy_list_init(&e->past);
 	gy_list_init(&e->ports);
 	gy_list_init(&e->early_control);
 	gy_list_init(&e->requests);
@@ -229,6 +231,7 @@ static gy_cold void engine_tick(struct gy_engine *e)
 		if (atomic_load_explicit(&comm->err, memory_order_relaxed))
 			gy_comm_tell_all(comm);
 		gy_p2p_tick(comm);
+		gy_agree_tick(comm);
 	}
 	/* A run that is ended changes the list: go on at the next tick. */
 	gy_list_for_each(pos, &e->runs) {

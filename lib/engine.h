@@ -244,6 +244,8 @@ struct gy_engine {
 	bool armed;			/* transports will wake the poller */
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
 	struct gy_list comms;
+	struct gy_list past;		/* the last that were destroyed: struct gyre_comm.link */
+	unsigned npast;
 	struct gy_list ports;		/* struct gy_port.link */
 	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
 	bool ports_woken;

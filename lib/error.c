@@ -27,6 +27,7 @@ static const struct {
 	{ ENOMEM, "out of memory (ENOMEM)" },
 	{ ENOSPC, "shared memory is full (ENOSPC)" },
 	{ ENOTCONN, "connection to a rank is gone (ENOTCONN)" },
+	{ EOWNERDEAD, "agreed, and a rank is dead that was not known to be (EOWNERDEAD)" },
 	{ EOPNOTSUPP, "not supported by this transport (EOPNOTSUPP)" },
 	{ EPROTO, "calls, settings or versions of the ranks do not match (EPROTO)" },
 	{ ESTALE, "this rank was declared dead by the others (ESTALE)" },

@@ -35,6 +35,8 @@ libgy_la_SOURCES += \
 
 # Contracts, engine, communicators, public entry points.
 libgy_la_SOURCES += \
+	%D%/agree.c \
+	%D%/agree.h \
 	%D%/api_coll.c \
 	%D%/comm.c \
 	%D%/comm.h \
@@ -61,6 +63,7 @@ libgy_la_SOURCES += \
 	%D%/run.c \
 	%D%/select.c \
 	%D%/select.h \
+	%D%/shrink.c \
 	%D%/straight.c \
 	%D%/stream.c \
 	%D%/sys.h \

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/agree.h"
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
@@ -379,7 +380,7 @@ static bool peers_still_needed(struct gy_engine *e)
 
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
-		if (peer_was_told(e, peer))
+		if (peer_was_told(e, peer) && gy_agree_has_told(e, peer))
 			peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
 		peer_answer_bye(e, peer);
 		needed |= !peer->acked;

@@ -12,6 +12,7 @@ gy_man3 = \
 	%D%/gyre_allreduce.3 \
 	%D%/gyre_barrier.3 \
 	%D%/gyre_broadcast.3 \
+	%D%/gyre_comm_agree.3 \
 	%D%/gyre_comm_rank.3 \
 	%D%/gyre_context_create.3 \
 	%D%/gyre_mem_alloc.3 \

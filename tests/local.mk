@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_conformance=180 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
+TEST_LIMITS = test_agree=120 test_conformance=180 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -166,6 +166,14 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_
 %C%_unit_test_suite_sim_LDADD = libgy.la -lm
 %C%_unit_test_faults_sim_SOURCES = %D%/unit/test_faults_sim.c $(suite_sim_sources)
 %C%_unit_test_faults_sim_LDADD = libgy.la -lm
+
+# Agreement and shrinking, in the simulator.
+check_PROGRAMS += %D%/unit/test_agree
+TESTS += %D%/unit/test_agree
+LONG_TESTS += %D%/unit/test_agree
+%C%_unit_test_agree_SOURCES = %D%/unit/test_agree.c
+%C%_unit_test_agree_LDADD = libgy.la
+%C%_unit_test_agree_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
 
 # Real sockets under a fake engine: nothing that defines the upcalls may be linked.
 %C%_unit_test_wire_SOURCES = \

@@ -26,6 +26,26 @@ int gyre_comm_size(const struct gyre_comm *comm);
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp);
 
 /*
+ * Collective, blocking; also on a communicator that has failed.  The members that are left agree:
+ * *flags becomes the bitwise and of the flags of all that took part, the same on all, and who is
+ * dead is the same for all.  0: nobody is, but those of whom an earlier agreement or shrink has
+ * told; -EOWNERDEAD: some are, and *flags is set all the same.  Only one call of agree and shrink
+ * at a time on a communicator, by all members in the same order.  MT-Safe.  Errors, of which
+ * *flags stays as it was: -EINVAL, -EBUSY, -ENOMEM (this rank has not taken part), -EPROTO (some
+ * called gyre_comm_shrink); and for good, for this rank: -ENETUNREACH (no majority of the members
+ * is left, nor half of them with rank 0), -ESTALE (the others have agreed that this rank is dead),
+ * -ETIMEDOUT (a rank has not called for GYRE_STALL_TIMEOUT_MS).
+ */
+int gyre_comm_agree(struct gyre_comm *comm, uint64_t *flags);
+
+/*
+ * Likewise, and *newp is a communicator of the members that are left, in the same order, which
+ * works; it is the caller's, as comm still is.  Errors: as gyre_comm_agree, but -EOWNERDEAD; and
+ * -ENOSPC, as gyre_comm_split.
+ */
+int gyre_comm_shrink(struct gyre_comm *comm, struct gyre_comm **newp);
+
+/*
  * Local.  Operations that are still active on comm end with -ECANCELED, and those of ranks that
  * wait for this one there with that or -EPROTO.  Requests that are left, persistent ones too, can
  * still be waited for and must be freed, but not started.  NULL is fine; the world is left to its

@@ -103,7 +103,8 @@ void sim_ep_called(struct sim_nic *nic, struct sim_parcel *p)
 	struct sim_parcel *accept = sim_parcel_new(caller, SIM_ACCEPT, 0);
 
 	ep = base ? to_sim_ep(base) : NULL;
-	if (!ep || !accept || ep->state == SIM_EP_DOWN || ep->doomed || ep->other) {
+	if (!ep || !accept || ep->state == SIM_EP_DOWN || ep->doomed || ep->other ||
+	    sim_is_parted(w, nic->rank->id, ep->peer)) {
 		sim_parcel_free(accept);
 		sim_ep_refuse(caller);
 		return;

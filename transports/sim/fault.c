@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fault.c - kill, stall, cut, as events like any other.
+ * fault.c - kill, stall, cut, part, as events like any other.
  */
 #include <errno.h>
 
@@ -14,12 +14,26 @@ struct sim_fault {
 	int a, b;			/* b < 0: a dies; else the pair is cut */
 };
 
+/* A wall round a set of ranks. */
+struct sim_part {
+	struct gy_list link;		/* struct gy_sim_world.parts */
+	struct sim_event ev;
+	struct gy_sim_world *world;
+	uint64_t set, from, to;
+};
+
 static void fault_kill(struct gy_sim_rank *rank)
 {
 	if (rank->gone)
 		return;
 	rank->killed = true;
 	sim_rank_end(rank);
+}
+
+static void fault_cut(struct gy_sim_world *w, int a, int b)
+{
+	sim_nics_cut(&w->ranks[a], b);
+	sim_nics_cut(&w->ranks[b], a);
 }
 
 static void fault_fire(struct sim_event *ev)
@@ -31,8 +45,7 @@ static void fault_fire(struct sim_event *ev)
 		fault_kill(&w->ranks[f->a]);
 		return;
 	}
-	sim_nics_cut(&w->ranks[f->a], f->b);
-	sim_nics_cut(&w->ranks[f->b], f->a);
+	fault_cut(w, f->a, f->b);
 }
 
 static void fault_add(struct gy_sim_world *w, int a, int b, uint64_t at_ns)
@@ -56,6 +69,8 @@ void sim_faults_free(struct gy_sim_world *w)
 {
 	int i;
 
+	while (!gy_list_empty(&w->parts))
+		gy_free(gy_list_entry(gy_list_pop(&w->parts), struct sim_part, link));
 	while (!gy_list_empty(&w->faults))
 		gy_free(gy_list_entry(gy_list_pop(&w->faults), struct sim_fault, link));
 	for (i = 0; i < w->attr.nranks; i++) {
@@ -74,6 +89,55 @@ void gy_sim_kill(struct gy_sim_world *w, int rank, uint64_t at_ns)
 void gy_sim_cut(struct gy_sim_world *w, int a, int b, uint64_t at_ns)
 {
 	fault_add(w, a, b, at_ns);
+}
+
+static bool part_is_between(const struct sim_part *p, int a, int b)
+{
+	return (p->set >> a & 1) != (p->set >> b & 1);
+}
+
+static void part_fire(struct sim_event *ev)
+{
+	const struct sim_part *p = gy_container_of(ev, struct sim_part, ev);
+	struct gy_sim_world *w = p->world;
+	int a, b;
+
+	for (b = 0; b < w->attr.nranks; b++)
+		for (a = 0; a < b; a++)
+			if (part_is_between(p, a, b))
+				fault_cut(w, a, b);
+}
+
+void gy_sim_part(struct gy_sim_world *w, uint64_t set, uint64_t from_ns, uint64_t to_ns)
+{
+	struct sim_part *p = gy_alloc(sizeof(*p));
+
+	if (!p) {
+		sim_fail(w, -ENOMEM);
+		return;
+	}
+	gy_assert_always(w->attr.nranks <= 64);
+	p->world = w;
+	p->set = set;
+	p->from = from_ns;
+	p->to = to_ns;
+	p->ev.fire = part_fire;
+	p->ev.tag = UINT64_C(3) << 32;
+	gy_list_add_tail(&w->parts, &p->link);
+	sim_at(w, &p->ev, from_ns);
+}
+
+bool sim_is_parted(const struct gy_sim_world *w, int a, int b)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &w->parts) {
+		const struct sim_part *p = gy_list_entry(pos, struct sim_part, link);
+
+		if (p->from <= w->now && w->now < p->to && part_is_between(p, a, b))
+			return true;
+	}
+	return false;
 }
 
 void gy_sim_kill_at_event(struct gy_sim_world *w, int rank, uint64_t event)

@@ -175,4 +175,10 @@ void gy_sim_stall(struct gy_sim_world *w, int rank, uint64_t from_ns, uint64_t t
 
 /* What joins a and b is lost for good at that time: both sides find out on their own. */
 void gy_sim_cut(struct gy_sim_world *w, int a, int b, uint64_t at_ns);
+
+/*
+ * As cut, for all pairs of which one is in the set (bit r: rank r < 64) and one is not; and until
+ * then nothing else joins them.
+ */
+void gy_sim_part(struct gy_sim_world *w, uint64_t set, uint64_t from_ns, uint64_t to_ns);
 #endif

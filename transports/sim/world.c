@@ -366,6 +366,7 @@ static int world_create(const struct gy_sim_attr *attr, struct gy_sim_world **wp
 	gy_list_init(&w->faults);
 	gy_list_init(&w->gathers);
 	gy_list_init(&w->graves);
+	gy_list_init(&w->parts);
 	sim_fiber_init_main(&w->home);
 	*wp = w;
 	return 0;

@@ -6,7 +6,7 @@
  *
  *   world.c  clock, events, scheduling	nic.c      a context's share, memory that can be lent
  *   sys.c    lib/sys.h on coroutines	ep.c       what one rank does with a peer
- *   fault.c  kill, stall, cut		parcel.c   what is under way between two ranks
+ *   fault.c  kill, stall, cut, part	parcel.c   what is under way between two ranks
  *   boot.c   making contexts		mem.c      memory that is lent
  *   fiber.c  coroutines		write.c    memory that is written to
  *   cost.c   what work takes
@@ -100,6 +100,7 @@ struct gy_sim_world {
 	void *nowhere;			/* no_data: addresses of buffers */
 	struct gy_job_entry *job;	/* no_data: the table that all contexts share */
 	struct gy_list faults, gathers, graves;
+	struct gy_list parts;		/* struct sim_part */
 	struct gy_sim_rank ranks[];
 };
 
@@ -145,6 +146,7 @@ void sim_wake_yielding(struct gy_sim_rank *rank);
 void sim_check_kill_events(struct gy_sim_world *w);
 /* When rank may run again: now, or the end of its stall. */
 uint64_t sim_stalled_until(const struct gy_sim_rank *rank);
+bool sim_is_parted(const struct gy_sim_world *w, int a, int b);
 void sim_faults_free(struct gy_sim_world *w);
 
 /* ---- cost.c ---- */
