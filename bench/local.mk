@@ -77,6 +77,12 @@ noinst_PROGRAMS += %D%/instructions
 %C%_instructions_LDADD = libgyre.la
 EXTRA_DIST += %D%/instructions.sh
 
+# What a round of a delayed average costs; and the experiments with gyre-train and gyre-wan.
+noinst_PROGRAMS += %D%/round_cost
+%C%_round_cost_SOURCES = %D%/round_cost.c
+%C%_round_cost_LDADD = libgyre.la -lm
+EXTRA_DIST += %D%/headline
+
 # Links nothing of gyre.
 noinst_PROGRAMS += %D%/gyre-limits
 %C%_gyre_limits_SOURCES = \
