@@ -38,6 +38,7 @@ endif
 	%D%/train/main.c \
 	%D%/train/method.c %D%/train/method.h \
 	%D%/train/method_adpsgd.c \
+	%D%/train/method_delayed.c \
 	%D%/train/method_sgp.c \
 	%D%/train/method_sync.c \
 	%D%/train/monitor.c %D%/train/monitor.h \

@@ -14,7 +14,8 @@
 struct method_of_delayed {
 	struct method base;
 	struct gyre_delayed *handle;
-	uint64_t ticks, posted; /* so far; at the last round */
+	uint64_t ticks;
+	uint64_t round, posted; /* the last that was posted, and at which tick */
 	uint64_t switch_at;	/* tick at which the period becomes that of the options; 0: never */
 };
 
@@ -122,7 +123,8 @@ static int delayed_tick(struct method *m)
 	err = delayed_switch(d);
 	if (!err)
 		err = gyre_delayed_tick(d->handle, by_steps ? d->ticks - d->posted : 1, &tick);
-	if (tick.posted) {
+	if (tick.posted > d->round) {
+		d->round = tick.posted;
 		d->posted = d->ticks;
 		m->bytes += (m->env.nparams + m->env.npadding) * sizeof(float);
 	}
@@ -139,7 +141,7 @@ static int delayed_finish(struct method *m)
 static int delayed_save(struct method *m, method_write_fn write, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	const uint64_t counts[2] = { d->ticks, d->posted };
+	const uint64_t counts[3] = { d->ticks, d->round, d->posted };
 	int err = write(arg, counts, sizeof(counts));
 
 	return err ? err : gyre_delayed_save(d->handle, write, arg);
@@ -148,13 +150,14 @@ static int delayed_save(struct method *m, method_write_fn write, void *arg)
 static int delayed_load(struct method *m, method_read_fn read, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	uint64_t counts[2];
+	uint64_t counts[3];
 	int err = method_agree(m, read(arg, counts, sizeof(counts)));
 
 	if (err)
 		return err;
 	d->ticks = counts[0];
-	d->posted = counts[1];
+	d->round = counts[1];
+	d->posted = counts[2];
 	return gyre_delayed_load(d->handle, read, arg);
 }
 

@@ -55,7 +55,7 @@ static void *monitor_main(void *arg)
 	return NULL;
 }
 
-int monitor_create(const struct job *job, struct monitor **monitorp)
+int monitor_create(const struct job *job, uint64_t steps, struct monitor **monitorp)
 {
 	struct monitor *m = calloc(1, sizeof(*m));
 	const struct why why = { "out of memory" };
@@ -63,7 +63,10 @@ int monitor_create(const struct job *job, struct monitor **monitorp)
 
 	if (err)
 		goto free_monitor;
-	err = gyre_comm_split(job->comm, 0, 0, &m->comm);
+	m->steps = steps;
+	err = gyre_allreduce(&m->steps, &m->sum, 1, GYRE_INT64, GYRE_SUM, job->comm);
+	if (!err)
+		err = gyre_comm_split(job->comm, 0, 0, &m->comm);
 	if (err)
 		goto free_monitor;
 	m->nranks = job->nranks;

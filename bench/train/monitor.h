@@ -10,8 +10,11 @@
 
 struct monitor;
 
-/* Collective; so is destroy, unless the job has failed.  Errors, on all ranks alike. */
-int monitor_create(const struct job *job, struct monitor **monitorp);
+/*
+ * Collective; so is destroy, unless the job has failed.  steps: of this rank so far.  Errors, on
+ * all ranks alike.
+ */
+int monitor_create(const struct job *job, uint64_t steps, struct monitor **monitorp);
 /* NULL is fine. */
 void monitor_destroy(struct monitor *monitor);
 

@@ -83,7 +83,7 @@ static int save_read(struct trainer *t, struct checkpoint *c)
 	t->step = state.step;
 	t->ntested = state.ntested;
 	t->time = state.time;
-	t->until = state.until;
+	t->until = t->opt->until > 0 ? state.until : -1;
 	t->method->bytes = state.bytes;
 	t->method->exposed = t->since.exposed = state.exposed;
 	t->method->blocked = t->since.blocked = state.blocked;

@@ -71,9 +71,13 @@ static int train_cut_shards(struct trainer *t, struct why *why)
 	};
 	int err = shards_create(&spec, &t->data.train, &t->shards, why);
 
-	if (!err)
-		t->steps = shards_steps(t->shards);
-	return err;
+	if (err)
+		return err;
+	t->steps = shards_steps(t->shards);
+	if (t->opt->evals > t->steps)
+		return why_set(why, -EINVAL, "--evals %d: an epoch has %d steps", t->opt->evals,
+			       t->steps);
+	return 0;
 }
 
 /* What this rank can do alone.  On error the reason goes to why. */
@@ -129,10 +133,10 @@ static int train_open(struct trainer *t)
 	if (err)
 		return err;
 	model_set_grads(t->model, t->method->grads);
-	if (t->method->row->own_pace && t->job.nranks > 1)
-		err = monitor_create(&t->job, &t->monitor);
-	if (!err && t->opt->resume)
+	if (t->opt->resume)
 		err = trainer_load(t);
+	if (!err && t->method->row->own_pace && t->job.nranks > 1)
+		err = monitor_create(&t->job, t->step, &t->monitor);
 	return err;
 }
 
@@ -197,25 +201,24 @@ static int train_step(struct trainer *t, double epoch)
 	return 0;
 }
 
-/* Until as many steps as there are before the next test; with a monitor, of all ranks together. */
+/* At least one; until the next test is due, with a monitor by the steps of all ranks together. */
 static int train_steps(struct trainer *t)
 {
 	const uint64_t evals = t->opt->evals;
 	const double due = ceil((double)(t->ntested + 1) * t->steps / evals) / t->steps;
-	double epoch;
+	double epoch = trainer_epoch(t);
 	int err;
 
-	for (;;) {
-		epoch = trainer_epoch(t);
-		if (epoch < 0)
-			return job_fail(&t->job, "sum of steps", monitor_sum(t->monitor));
-		if (epoch >= due)
-			return 0;
+	do {
 		err = train_step(t, epoch + 0.5 / t->steps);
 		if (err)
 			return err;
-		report_step(t->report, trainer_epoch(t), t->since.loss / t->since.steps);
-	}
+		epoch = trainer_epoch(t);
+		if (epoch < 0)
+			return job_fail(&t->job, "sum of steps", monitor_sum(t->monitor));
+		report_step(t->report, epoch, t->since.loss / t->since.steps);
+	} while (epoch < due);
+	return 0;
 }
 
 static int train_epochs(struct trainer *t)
@@ -224,7 +227,7 @@ static int train_epochs(struct trainer *t)
 	int err = 0;
 
 	report_start(t->report, t->nparams, t->data.train.count, t->data.test.count,
-		     (double)t->step / t->steps);
+		     trainer_epoch(t));
 	while (!err && t->ntested < tests && t->until < 0) {
 		err = train_steps(t);
 		if (!err)

@@ -1,0 +1,129 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# train_methods.sh - gyre-train by each of its methods: it learns, a run that was stopped goes on as if it
+# had not been, to the bit where a run can be repeated, and methods that are the same give the same.
+data=/usr/share/datasets/fashion-mnist
+train=${top_builddir:?}/bench/gyre-train
+if [ ! -x "$train" ]; then
+	echo "skipped: gyre-train is not built (Debian: apt install libopenblas-dev libjansson-dev zlib1g-dev)"
+	exit 77
+fi
+if [ ! -e $data/train-images-idx3-ubyte.gz ]; then
+	echo "skipped: no data (Debian: apt install dataset-fashion-mnist)"
+	exit 77
+fi
+
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+fail() {
+	echo "FAIL: $*"
+	failed=1
+}
+
+# learn NAME OPTION...: a short run; its log is $work/NAME.json.
+learn() {
+	local name=$1
+	shift
+	if ! "$train" -n 4 --model mlp --batch 16 --limit 3000 --epochs 2 --evals 2 --seed 5 --json \
+		"$work/$name.json" "$@" >"$work/$name.out" 2>&1; then
+		cat "$work/$name.out"
+		fail "$*"
+		return 1
+	fi
+}
+
+# field NAME KEY: of the end of the log.
+field() {
+	sed -n "s/^{\"end\":.*\"$2\": \"*\([-0-9a-z.]*\).*/\1/p" "$work/$1.json" | tail -n 1
+}
+
+# holds EXPRESSION WHAT: arithmetic with fractions.
+holds() {
+	awk "BEGIN { exit !($1) }" || fail "$2: $1"
+}
+
+# same A B: two runs end with the same model.
+same() {
+	if [ -z "$(field "$1" crc)" ] || [ "$(field "$1" crc)" != "$(field "$2" crc)" ]; then
+		fail "$1 ends with model $(field "$1" crc), $2 with $(field "$2" crc)"
+	fi
+}
+
+# Each method learns, and goes on after a stop at its first test.
+check_method() {
+	local name=$1
+	learn "$name" --method "$@" || return
+	learn "$name-stopped" --method "$@" --checkpoint "$work/$name" --until 0.01 &&
+		learn "$name-resumed" --method "$@" --checkpoint "$work/$name" --resume || return
+	echo "$*: accuracy $(field "$name" accuracy), after a stop $(field "$name-resumed" accuracy)"
+	holds "$(field "$name" accuracy) > 0.6" "accuracy of $*"
+	holds "$(field "$name-resumed" accuracy) > 0.6" "accuracy of $* after a stop"
+	[ "$name" = lasgd ] || [ "$name" = adpsgd ] || same "$name" "$name-resumed"
+}
+
+check_method sync
+check_method dts --delay 5 --period 2
+check_method lasgd --period 4 --step-time 3
+check_method local --period 4
+check_method postlocal --period 4 --switch 0.7
+check_method cocod --period 4
+check_method slowmo --period 4
+check_method diloco --period 8 --outer-momentum 0.5
+check_method async-diloco --period 4 --outer-lr 0.5 --outer-momentum 0.3
+check_method sgp --delay 3
+check_method adpsgd --step-time 3
+
+# agree A B: the losses of two runs, which a small rate keeps from growing apart, differ by rounding.
+agree() {
+	paste <(sed -n 's/.*"loss": \([0-9.e+-]*\).*/\1/p' "$work/$1.json") \
+		<(sed -n 's/.*"loss": \([0-9.e+-]*\).*/\1/p' "$work/$2.json") >"$work/losses"
+	awk '{ d = $1 - $2; print "losses " $1 " " $2; if (d * d > 1e-8 * $1 * $1) bad = 1 }
+		END { exit bad || NR != 4 }' "$work/losses" || fail "losses of $1 and $2 differ"
+}
+
+# Averages of the models after each step are those of the gradients, as momentum is linear; so are
+# averages of progress, which without momentum of its own is what an outer optimizer gives.
+slowly="--lr 0.01 --lr-schedule constant"
+# shellcheck disable=SC2086
+{
+	learn gradients --method sync $slowly
+	learn models --method local --period 1 $slowly && agree models gradients
+	learn progress --method dts --delay 0 --period 1 $slowly && agree progress gradients
+	learn outer --method slowmo --period 1 --outer-momentum 0 $slowly && same outer progress
+	learn overlap --method cocod --period 3 $slowly
+	learn delayed --method dts --delay 3 --period 3 $slowly && agree overlap delayed
+	learn switched --method postlocal --period 4 --switch 0 && same switched local
+}
+
+# Padding and stragglers: ranks that need not wait do not, and what is sent is as long as it says.
+slow="--straggler 1:4 --step-time 4 --payload 400000"
+# shellcheck disable=SC2086
+learn slow-sync --method sync $slow && learn slow-lasgd --method lasgd --period 4 $slow &&
+	learn slow-adpsgd --method adpsgd $slow --straggler random:0.2:4,1:2
+echo "blocked with a straggler: synchronous $(field slow-sync blocked_share), lasgd" \
+	"$(field slow-lasgd blocked_share), adpsgd $(field slow-adpsgd blocked_share)"
+holds "$(field slow-sync blocked_share) > 0.4" "ranks wait for a straggler"
+holds "$(field slow-lasgd blocked_share) < 0.2" "lasgd waits for nobody"
+holds "$(field slow-sync megabytes) > 90 * 1.34" "padding is sent"
+
+# Uneven shards.
+learn sorted --method local --period 4 --shards sorted &&
+	learn dirichlet --method dts --delay 2 --period 2 --shards dirichlet --alpha 0.3
+holds "$(field dirichlet accuracy) > 0.4" "accuracy with uneven shards"
+
+# Pictures, of one run and of several.
+learn drawn --method sgp --plot "$work/one.svg"
+"$train" plot "$work/dts.json" "$work/local-stopped.json" -o "$work/two.svg" || fail "plot"
+if ! grep -q '</svg>' "$work/one.svg" || ! grep -q 'dts, delay 5, period 2' "$work/two.svg"; then
+	fail "pictures are not what they should be"
+fi
+
+# Another run's checkpoint is refused, once for all ranks.
+if "$train" -n 4 --method sync --lr 0.2 --checkpoint "$work/sync" --resume >"$work/refused" 2>&1 ||
+	[ "$(grep -c 'of another run' "$work/refused")" != 1 ]; then
+	cat "$work/refused"
+	fail "a checkpoint of another run: not one message and status 1"
+fi
+exit "$failed"
