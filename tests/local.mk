@@ -29,6 +29,7 @@ unit_tests = \
 	%D%/unit/test_boot \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
+	%D%/unit/test_delayed_adapt \
 	%D%/unit/test_delayed_save \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \

@@ -15,6 +15,7 @@
 
 #include <gyre/coll.h>
 #include <gyre/mem.h>
+#include "collectives/delayed/adapt.h"
 #include "collectives/delayed/delayed.h"
 #include "lib/alloc.h"
 #include "lib/log.h"
@@ -138,6 +139,12 @@ static int check_trigger(const struct gyre_delayed_attr *a, int nranks, char *wh
 			     "ADAPT needs PERIOD, FIXED, DELTA and ADD_DIFF: trigger %d, "
 			     "apply %d, payload %d, merge %d",
 			     (int)a->trigger, (int)a->apply, (int)a->payload, (int)a->merge);
+	if (a->flags & GYRE_DELAYED_ADAPT &&
+	    (!a->adapt_max_delay || !a->adapt_max_period || !a->adapt_window))
+		return wrong(why, len,
+			     "ADAPT: adapt_max_delay %u, adapt_max_period %u, "
+			     "adapt_window %u: none may be 0",
+			     a->adapt_max_delay, a->adapt_max_period, a->adapt_window);
 	return 0;
 }
 
@@ -404,7 +411,9 @@ static int create_memory(struct gyre_delayed *d, int nranks)
 		return -ENOMEM;
 	}
 	err = vectors_get(d);
-	return err ? err : rounds_get(d);
+	if (!err)
+		err = rounds_get(d);
+	return err ? err : gy_adapt_create(d);
 }
 
 static void request_drop(struct gyre_delayed *d, struct gyre_request *req)
@@ -429,6 +438,7 @@ static void delayed_free(struct gyre_delayed *d)
 		gyre_mem_free(d->ctx, d->rounds[i].own);
 		gyre_mem_free(d->ctx, d->rounds[i].red);
 	}
+	gy_adapt_destroy(d);
 	gyre_mem_free(d->ctx, d->base);
 	gyre_mem_free(d->ctx, d->anchor);
 	gyre_mem_free(d->ctx, d->velocity);

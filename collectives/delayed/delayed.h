@@ -61,6 +61,7 @@ struct gy_round {
 	void *red;			/* of wire: the sum */
 	struct gyre_request *payload, *sum;
 	uint64_t started_ns, done_ns, committed_ns;
+	uint64_t sum_ns;	/* ADAPT: when the sum of weights was there; 0: not yet */
 	/* Leader: ranks that have said DONE, and the latest tick of theirs. */
 	unsigned ndone;
 	uint64_t done_max;
@@ -138,6 +139,7 @@ struct gyre_delayed {
 	uint64_t *commit_ticks;			/* AGREED: of round k at k % nrounds */
 	uint64_t grace_ends;			/* QUORUM, of round start + 1; 0: no quorum yet */
 
+	struct gy_adapt *adapt;			/* or NULL: no GYRE_DELAYED_ADAPT */
 	struct gyre_delayed_stats stats;	/* of what is counted nowhere else */
 };
 

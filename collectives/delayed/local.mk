@@ -1,5 +1,7 @@
 # Delayed collectives.
 libgy_la_SOURCES += \
+	%D%/adapt.c \
+	%D%/adapt.h \
 	%D%/collect.c \
 	%D%/create.c \
 	%D%/delayed.h \

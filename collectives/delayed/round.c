@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "collectives/delayed/adapt.h"
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
 #include "lib/alloc.h"
@@ -79,6 +80,9 @@ static int round_start(struct gyre_delayed *d, struct gy_round *r)
 {
 	int err;
 
+	err = gy_adapt_start(d, r->number);
+	if (err)
+		return err;
 	if (r->nstarted == 0) {
 		r->payload->in = !r->contributes ? d->zeros : r->in_place ? GYRE_IN_PLACE : r->own;
 		r->payload->out = r->red;
@@ -99,6 +103,7 @@ static int round_start(struct gyre_delayed *d, struct gy_round *r)
 	r->nstarted = 2;
 	r->state = GY_ROUND_STARTED;
 	r->started_ns = gy_delayed_now(d);
+	r->sum_ns = 0;
 	return 0;
 }
 
@@ -369,6 +374,7 @@ void gy_rounds_pump(struct gyre_delayed *d)
 	bool said;
 
 	gy_assert(gy_driver_held(&d->ctx->engine));
+	gy_adapt_watch(d);
 	rounds_note_done(d);
 	if (gy_delayed_status(d)) {
 		rounds_count(d, false);
@@ -414,6 +420,7 @@ void gy_rounds_open(struct gyre_delayed *d)
 			.told_commit = d->committed,
 		};
 	gy_engine_enter(e);
+	gy_adapt_reset(d);
 	gy_port_open(&d->port, d->comm, &round_port_ops);
 	gy_rounds_pump(d);
 	gy_engine_exit(e);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <math.h>
 
+#include "collectives/delayed/adapt.h"
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
 #include "lib/log.h"
@@ -188,6 +189,7 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 	d->stats.max_staleness = (uint32_t)gy_max(d->stats.max_staleness, d->tick - r->post_tick);
 	d->stats.merge_ns += gy_delayed_now(d) - start;
 	d->stats.applied++;
+	gy_adapt_note(d, r);
 	r->state = GY_ROUND_FREE;
 	d->applied++;
 	gy_rounds_pump(d);	/* a round may have waited for the slot */
@@ -372,6 +374,11 @@ static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 	bool due;
 	int err;
 
+	if (d->adapt && trigger_is_due(d) && gy_rounds_inflight(d) < d->nrounds) {
+		err = gy_adapt_turn(d, &t->blocked_ns);
+		if (err)
+			return err;
+	}
 	gy_engine_enter(e);
 	err = gy_delayed_status(d);
 	due = !err && trigger_is_due(d);
