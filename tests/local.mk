@@ -66,7 +66,7 @@ TESTS += %D%/multi/train.sh %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS
-unit_tests += %D%/unit/test_verbs
+unit_tests += %D%/unit/test_verbs %D%/unit/test_verbs_path
 endif
 
 if HAVE_CMOCKA
@@ -193,7 +193,13 @@ LONG_TESTS += %D%/unit/test_agree
 	%D%/unit/test_verbs.c \
 	%D%/unit/verbs_fake.c \
 	%D%/unit/verbs_fake.h
-%C%_unit_test_verbs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
+%C%_unit_test_verbs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log \
+	-Wl,--wrap=getrlimit,--wrap=setrlimit
+%C%_unit_test_verbs_path_SOURCES = \
+	%D%/unit/test_verbs_path.c \
+	%D%/unit/verbs_fake.c \
+	%D%/unit/verbs_fake.h \
+	$(inproc_sources)
 # Between the simulated transport and the engine.
 %C%_unit_test_wire_fuzz_SOURCES = \
 	%D%/unit/test_wire_fuzz.c \

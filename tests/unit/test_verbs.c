@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "lib/alloc.h"
 #include "lib/log.h"
@@ -480,6 +481,77 @@ static void test_memlock(void **state)
 	close_ranks();
 }
 
+/* ---- the limit of locked memory ---- */
+
+static rlim_t locked_soft = RLIM_INFINITY, locked_hard = RLIM_INFINITY;
+
+int __wrap_getrlimit(int resource, struct rlimit *lim);
+int __wrap_getrlimit(int resource, struct rlimit *lim)
+{
+	assert_int_equal(resource, RLIMIT_MEMLOCK);
+	*lim = (struct rlimit){ locked_soft, locked_hard };
+	return 0;
+}
+
+int __wrap_setrlimit(int resource, const struct rlimit *lim);
+int __wrap_setrlimit(int resource, const struct rlimit *lim)
+{
+	assert_int_equal(resource, RLIMIT_MEMLOCK);
+	assert_true(lim->rlim_cur <= locked_hard && lim->rlim_max == locked_hard);
+	locked_soft = lim->rlim_cur;
+	return 0;
+}
+
+/* A context with this limit: what the pool may have then; 0: verbs are of no use. */
+static size_t pool_with(rlim_t soft, rlim_t hard, size_t lock_limit)
+{
+	struct gyre_context ctx = { .nranks = 2 };
+	struct gy_nic *nic;
+	int err;
+
+	gy_config_init(&ctx.cfg);
+	ctx.cfg.transport = GY_CONFIG_TRANSPORT_VERBS;
+	locked_soft = soft;
+	locked_hard = hard;
+	vf.lock_limit = lock_limit;
+	nwarned = 0;
+	assert_int_equal(gy_poll_open(&ctx.poll), 0);
+	err = gy_verbs_ops.open(&ctx, &nic);
+	if (!err)
+		gy_verbs_ops.close(nic);
+	gy_poll_close(&ctx.poll);
+	vf.lock_limit = 0;
+	assert_true(!err || err == -EOPNOTSUPP);
+	assert_int_equal(gy_alloc_live(), 0);
+	return err ? 0 : ctx.cfg.pool_bytes;
+}
+
+static void test_pool_shrinks(void **state)
+{
+	const size_t mib = 1 << 20, all = 16 * mib;
+	size_t got;
+
+	assert_int_equal(pool_with(8 * mib, RLIM_INFINITY, 0), all);
+	assert_true(locked_soft == RLIM_INFINITY);
+	assert_int_equal(pool_with(8 * mib, 32 * mib, 32 * mib), all);
+	assert_int_equal(pool_with(8 * mib, 8 * mib, 0), all);	/* it has privileges */
+	assert_int_equal(nwarned, 0);
+
+	got = pool_with(8 * mib, 8 * mib, 8 * mib);
+	assert_in_range(got, 6 * mib, 8 * mib - 1);
+	assert_int_equal(nwarned, 1);
+	assert_non_null(strstr(warned, "KiB for slots instead of 16384"));
+	assert_non_null(strstr(warned, "limits.conf"));
+	assert_in_range(pool_with(5 * mib, 5 * mib, 5 * mib), 4 * mib, 5 * mib - 1);
+
+	assert_int_equal(pool_with(4 * mib, 4 * mib, 4 * mib), 0);
+	assert_int_equal(nwarned, 1);
+	assert_non_null(strstr(warned, "verbs are not used"));
+	assert_non_null(strstr(warned, "--ulimit memlock=-1"));
+	locked_soft = locked_hard = RLIM_INFINITY;
+	verbs_fake_reset();
+}
+
 void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...);
 void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...)
 {
@@ -568,6 +640,7 @@ int main(void)
 		cmocka_unit_test(test_device_events),
 		cmocka_unit_test(test_qp_events),
 		cmocka_unit_test(test_memlock),
+		cmocka_unit_test(test_pool_shrinks),
 		cmocka_unit_test(test_revoke),
 		cmocka_unit_test(test_no_memory),
 	};

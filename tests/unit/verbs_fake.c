@@ -6,6 +6,7 @@
 #include "tests/unit/verbs_fake.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <rdma/rdma_cma.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,24 @@ struct dev_context {
 
 struct verbs_fake vf;
 
+/* Ranks may be threads: everything that others see is done under one lock, which is recursive. */
+static pthread_mutex_t dev_mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static pthread_mutex_t *dev_lock(void)
+{
+	pthread_mutex_lock(&dev_mutex);
+	return &dev_mutex;
+}
+
+static void dev_unlock(pthread_mutex_t **m)
+{
+	pthread_mutex_unlock(*m);
+}
+
+/* To the end of the function. */
+#define DEV_LOCKED \
+	__attribute__((cleanup(dev_unlock), unused)) pthread_mutex_t *locked = dev_lock()
+
 static struct ibv_device dev_device = { .name = "fake0" };
 static struct ibv_device *dev_list[] = { &dev_device, NULL };
 static struct dev_context dev_contexts[DEV_CONTEXTS];
@@ -92,16 +111,16 @@ static bool dev_due(int *countdown)
 
 /* ---- completions ---- */
 
-static void dev_complete(struct ibv_cq *base, const struct ibv_wc *wc)
+static void dev_complete(struct dev_qp *qp, struct ibv_cq *base, const struct ibv_wc *wc)
 {
 	struct dev_cq *cq = gy_container_of(base, struct dev_cq, base);
+	const bool recv = wc->wr_id & 0x80000000u;
 
 	need(cq->tail - cq->head < cq->size);	/* real devices lose it, and may not say so */
 	cq->wc[cq->tail++ % cq->size] = *wc;
-	if (wc->wr_id & 0x80000000u)
-		vf.recv_completions++;
-	else
-		vf.send_completions++;
+	*(recv ? &vf.recv_completions : &vf.send_completions) += 1;
+	if (dev_is_bulk(qp))
+		*(recv ? &vf.bulk_recv_completions : &vf.bulk_send_completions) += 1;
 	if (cq->armed) {
 		cq->armed = false;
 		need(eventfd_write(cq->base.channel->fd, 1) == 0);
@@ -118,7 +137,7 @@ static void dev_complete_recv(struct dev_qp *qp, enum ibv_wc_status status, uint
 		wc.imm_data = imm;
 	}
 	memmove(qp->recv, qp->recv + 1, --qp->nrecv * sizeof(qp->recv[0]));
-	dev_complete(qp->base.recv_cq, &wc);
+	dev_complete(qp, qp->base.recv_cq, &wc);
 }
 
 static void dev_pop_send(struct dev_qp *qp, enum ibv_wc_status status)
@@ -130,7 +149,7 @@ static void dev_pop_send(struct dev_qp *qp, enum ibv_wc_status status)
 				   .qp_num = qp->base.qp_num };
 
 	if (status || wr->send_flags & IBV_SEND_SIGNALED) {
-		dev_complete(qp->base.send_cq, &wc);
+		dev_complete(qp, qp->base.send_cq, &wc);
 		qp->unreported = qp->nsend - 1;
 	}
 	memmove(qp->send, qp->send + 1, --qp->nsend * sizeof(qp->send[0]));
@@ -230,6 +249,7 @@ static bool dev_move(struct dev_qp *qp)
 
 unsigned verbs_fake_move(unsigned n, uint64_t *seed)
 {
+	DEV_LOCKED;
 	unsigned moved = 0, i, start, tries;
 
 	while (moved < n) {
@@ -263,6 +283,7 @@ static void dev_take_inline(struct dev_wr *w)
 
 static int dev_post_send(struct ibv_qp *base, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 {
+	DEV_LOCKED;
 	struct dev_qp *qp = gy_container_of(base, struct dev_qp, base);
 	struct dev_wr *w;
 
@@ -281,6 +302,7 @@ static int dev_post_send(struct ibv_qp *base, struct ibv_send_wr *wr, struct ibv
 		dev_take_inline(w);
 	vf.sends++;
 	vf.empty_writes += wr->opcode == IBV_WR_RDMA_WRITE;
+	vf.grains += dev_is_bulk(qp) && wr->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 	if (qp->state == IBV_QPS_ERR)
 		dev_error(qp);
 	while (!vf.hold && dev_move(qp))
@@ -290,6 +312,7 @@ static int dev_post_send(struct ibv_qp *base, struct ibv_send_wr *wr, struct ibv
 
 static int dev_post_recv(struct ibv_qp *base, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
+	DEV_LOCKED;
 	struct dev_qp *qp = gy_container_of(base, struct dev_qp, base);
 
 	for (; wr; wr = wr->next) {
@@ -306,6 +329,7 @@ static int dev_post_recv(struct ibv_qp *base, struct ibv_recv_wr *wr, struct ibv
 
 static int dev_poll_cq(struct ibv_cq *base, int n, struct ibv_wc *wc)
 {
+	DEV_LOCKED;
 	struct dev_cq *cq = gy_container_of(base, struct dev_cq, base);
 	int i;
 
@@ -318,6 +342,8 @@ static int dev_poll_cq(struct ibv_cq *base, int n, struct ibv_wc *wc)
 
 static int dev_req_notify(struct ibv_cq *base, int solicited_only)
 {
+	DEV_LOCKED;
+
 	gy_container_of(base, struct dev_cq, base)->armed = true;
 	return 0;
 }
@@ -385,6 +411,7 @@ int ibv_fork_init(void)
 
 struct ibv_context *ibv_open_device(struct ibv_device *device)
 {
+	DEV_LOCKED;
 	struct dev_context *c = dev_contexts;
 	struct ibv_context *ctx;
 
@@ -405,6 +432,7 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 
 int ibv_close_device(struct ibv_context *ctx)
 {
+	DEV_LOCKED;
 	struct dev_context *c = to_context(ctx);
 
 	close(ctx->async_fd);
@@ -466,6 +494,7 @@ const char *ibv_event_type_str(enum ibv_event_type type)
 
 int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *e)
 {
+	DEV_LOCKED;
 	struct dev_context *c = to_context(ctx);
 	eventfd_t n;
 
@@ -485,6 +514,7 @@ void ibv_ack_async_event(struct ibv_async_event *e)
 
 struct rdma_event_channel *rdma_create_event_channel(void)
 {
+	DEV_LOCKED;
 	struct rdma_event_channel *ch;
 
 	if (vf.no_cm)
@@ -497,6 +527,8 @@ struct rdma_event_channel *rdma_create_event_channel(void)
 
 void rdma_destroy_event_channel(struct rdma_event_channel *ch)
 {
+	DEV_LOCKED;
+
 	close(ch->fd);
 	free(ch);
 	vf.others--;
@@ -505,6 +537,8 @@ void rdma_destroy_event_channel(struct rdma_event_channel *ch)
 int rdma_create_id(struct rdma_event_channel *ch, struct rdma_cm_id **idp, void *arg,
 		   enum rdma_port_space ps)
 {
+	DEV_LOCKED;
+
 	*idp = calloc(1, sizeof(**idp));
 	(*idp)->channel = ch;
 	(*idp)->context = arg;
@@ -516,6 +550,7 @@ int rdma_create_id(struct rdma_event_channel *ch, struct rdma_cm_id **idp, void 
 
 int rdma_destroy_id(struct rdma_cm_id *id)
 {
+	DEV_LOCKED;
 	unsigned i;
 
 	for (i = 0; i < dev_ncm; i++)
@@ -531,6 +566,8 @@ int rdma_destroy_id(struct rdma_cm_id *id)
 static int dev_cm_step(struct rdma_cm_id *id, enum rdma_cm_event_type good,
 		       enum rdma_cm_event_type bad)
 {
+	DEV_LOCKED;
+
 	need(dev_ncm < DEV_EVENTS);
 	dev_cm[dev_ncm++] = (struct rdma_cm_event){ .id = id,
 						    .event = dev_due(&vf.cm_fails) ? bad : good };
@@ -559,6 +596,8 @@ int rdma_resolve_route(struct rdma_cm_id *id, int ms)
 
 int rdma_get_cm_event(struct rdma_event_channel *ch, struct rdma_cm_event **ep)
 {
+	DEV_LOCKED;
+
 	static struct rdma_cm_event e;
 	eventfd_t n;
 	unsigned i;
@@ -590,6 +629,7 @@ const char *rdma_event_str(enum rdma_cm_event_type type)
 
 struct ibv_pd *ibv_alloc_pd(struct ibv_context *ctx)
 {
+	DEV_LOCKED;
 	struct ibv_pd *pd = calloc(1, sizeof(*pd));
 
 	pd->context = ctx;
@@ -599,19 +639,33 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *ctx)
 
 int ibv_dealloc_pd(struct ibv_pd *pd)
 {
+	DEV_LOCKED;
+
 	vf.others--;
 	free(pd);
 	return 0;
 }
 
+static size_t dev_locked(const struct ibv_context *ctx)
+{
+	size_t sum = 0;
+	unsigned i;
+
+	for (i = 0; i < DEV_MRS; i++)
+		sum += dev_mrs[i] && dev_mrs[i]->context == ctx ? dev_mrs[i]->length : 0;
+	return sum;
+}
+
 struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 				unsigned int access)
 {
+	DEV_LOCKED;
 	struct ibv_mr *mr;
 	uint32_t i = 0;
 
 	need(access & IBV_ACCESS_REMOTE_WRITE && access & IBV_ACCESS_LOCAL_WRITE);
-	if (dev_due(&vf.fail_reg)) {
+	if (dev_due(&vf.fail_reg) ||
+	    (vf.lock_limit && dev_locked(pd->context) + length > vf.lock_limit)) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -628,6 +682,8 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 
 int ibv_dereg_mr(struct ibv_mr *mr)
 {
+	DEV_LOCKED;
+
 	dev_mrs[mr->lkey - 1] = NULL;
 	free(mr);
 	vf.mrs--;
@@ -636,6 +692,7 @@ int ibv_dereg_mr(struct ibv_mr *mr)
 
 struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *ctx)
 {
+	DEV_LOCKED;
 	struct ibv_comp_channel *ch = calloc(1, sizeof(*ch));
 
 	ch->context = ctx;
@@ -646,6 +703,8 @@ struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *ctx)
 
 int ibv_destroy_comp_channel(struct ibv_comp_channel *ch)
 {
+	DEV_LOCKED;
+
 	close(ch->fd);
 	free(ch);
 	vf.others--;
@@ -668,6 +727,7 @@ void ibv_ack_cq_events(struct ibv_cq *cq, unsigned int n)
 struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *arg,
 			     struct ibv_comp_channel *ch, int vector)
 {
+	DEV_LOCKED;
 	struct dev_cq *cq = calloc(1, sizeof(*cq));
 
 	cq->base = (struct ibv_cq){ .context = ctx, .channel = ch, .cqe = cqe };
@@ -679,6 +739,7 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *arg,
 
 int ibv_resize_cq(struct ibv_cq *base, int cqe)
 {
+	DEV_LOCKED;
 	struct dev_cq *cq = gy_container_of(base, struct dev_cq, base);
 	struct ibv_wc *wc = calloc((size_t)cqe, sizeof(*wc));
 	unsigned i;
@@ -696,6 +757,7 @@ int ibv_resize_cq(struct ibv_cq *base, int cqe)
 
 int ibv_destroy_cq(struct ibv_cq *base)
 {
+	DEV_LOCKED;
 	struct dev_cq *cq = gy_container_of(base, struct dev_cq, base);
 
 	free(cq->wc);
@@ -706,6 +768,7 @@ int ibv_destroy_cq(struct ibv_cq *base)
 
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 {
+	DEV_LOCKED;
 	struct dev_qp *qp;
 
 	if (attr->cap.max_inline_data > vf.inline_max || dev_due(&vf.fail_qp)) {
@@ -729,6 +792,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 
 int ibv_modify_qp(struct ibv_qp *base, struct ibv_qp_attr *attr, int mask)
 {
+	DEV_LOCKED;
 	struct dev_qp *qp = gy_container_of(base, struct dev_qp, base);
 
 	need(mask & IBV_QP_STATE);
@@ -753,6 +817,7 @@ int ibv_modify_qp(struct ibv_qp *base, struct ibv_qp_attr *attr, int mask)
 
 int ibv_destroy_qp(struct ibv_qp *base)
 {
+	DEV_LOCKED;
 	struct dev_qp *qp = gy_container_of(base, struct dev_qp, base);
 
 	dev_qps[base->qp_num - 1] = NULL;

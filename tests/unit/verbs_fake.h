@@ -3,7 +3,7 @@
 #define VERBS_FAKE_H
 /*
  * A device in this process, in place of libibverbs: queue pairs that are connected to each other
- * move bytes by memcpy, and the test says what goes wrong.
+ * move bytes by memcpy, and the test says what goes wrong.  Ranks may be threads.
  *
  * It checks what a device may not forgive, and fails the test: keys and ranges of registered
  * memory, overflow of queues, receives that are not posted, states of queue pairs, objects that are
@@ -23,6 +23,7 @@ struct verbs_fake {
 	bool fail_recv;			/* rather the receive that it would use */
 	int fail_post_send, fail_post_recv;	/* the n-th from now fails (1: the next) */
 	int fail_reg, fail_qp, fail_modify;
+	size_t lock_limit;		/* a context's registered memory, bytes; 0: none */
 	bool fail_poll;
 	bool no_cm;			/* librdmacm is of no use */
 	int cm_fails;			/* its n-th answer from now is an error */
@@ -31,6 +32,7 @@ struct verbs_fake {
 
 	/* What it counts. */
 	unsigned sends, send_completions, recv_completions, empty_writes;
+	unsigned grains, bulk_send_completions, bulk_recv_completions;
 	unsigned mrs, qps, cqs, others;	/* objects there are */
 	unsigned resized, inlined;
 };

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -14,10 +15,13 @@
 #include "lib/log.h"
 #include "transports/verbs/verbs.h"
 
-#define MEM_NEED (4u << 20)	/* two slabs of the pool, and rings: with less TCP is better */
+#define MEM_NEED (4u << 20)	/* the smallest pool, two slabs: with less TCP is better */
+#define MEM_PEER (320u << 10)	/* ring and queues of a connected peer */
+#define MEM_STEPS 16
 #define MEM_ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_RELAXED_ORDERING)
 
-static gy_cold void mem_warn(struct verbs_nic *nic, size_t len, int err)
+/* Once.  then: what follows from it. */
+static gy_cold void mem_warn(struct verbs_nic *nic, size_t len, int err, const char *then)
 {
 	struct rlimit lim = { 0, 0 };
 
@@ -25,11 +29,11 @@ static gy_cold void mem_warn(struct verbs_nic *nic, size_t len, int err)
 		return;
 	nic->warned = true;
 	getrlimit(RLIMIT_MEMLOCK, &lim);
-	gy_warn("cannot register %zu KiB of memory with %s: %s; the limit of locked memory is "
+	gy_warn("cannot register %zu KiB of memory with %s: %s%s; the limit of locked memory is "
 		"%llu KiB.  To lift it: \"* - memlock unlimited\" in /etc/security/limits.conf; "
 		"\"LimitMEMLOCK=infinity\" in the [Service] section of a systemd unit (of slurmd, "
 		"say); \"docker run --ulimit memlock=-1\".",
-		len >> 10, nic->dev->device->name, gyre_strerror(err),
+		len >> 10, nic->dev->device->name, gyre_strerror(err), then,
 		(unsigned long long)lim.rlim_cur >> 10);
 }
 
@@ -82,7 +86,7 @@ int verbs_mem_register(struct gy_nic *base, void *ptr, size_t len)
 	mr = mem_reg(nic, ptr, len);
 	if (!mr) {
 		err = -errno;
-		mem_warn(nic, len, err);
+		mem_warn(nic, len, err, "");
 		return err;
 	}
 	i = mem_after(nic, addr);
@@ -126,13 +130,42 @@ struct ibv_mr *verbs_mem_find(struct verbs_nic *nic, const void *ptr, size_t len
 	return NULL;
 }
 
-/* The soft limit goes as high as it may.  -EOPNOTSUPP: that is too little. */
-static int mem_raise_limit(struct verbs_nic *nic)
+/* ---- what may be locked ---- */
+
+/* The kernel pins a region whole or not at all, and counts what other libraries have pinned. */
+static int mem_try(struct verbs_nic *nic, size_t len)
 {
-	struct rlimit lim;
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct ibv_mr *mr;
-	void *mem;
 	int err = 0;
+
+	if (mem == MAP_FAILED)
+		return -errno;
+	mr = mem_reg(nic, mem, len);
+	if (mr)
+		ibv_dereg_mr(mr);
+	else
+		err = -errno;
+	munmap(mem, len);
+	return err;
+}
+
+/*
+ * The soft limit goes as high as it may.  Where that is less than what is needed, a process with
+ * privileges still has none, so it is tried: the pool shrinks to what can be registered.
+ * -EOPNOTSUPP: that is too little.
+ */
+static int mem_fit_limit(struct verbs_nic *nic)
+{
+	struct gy_config *cfg = &nic->base.ctx->cfg;
+	const size_t peers = gy_min((size_t)gy_max((size_t)nic->base.ctx->nranks, 2) - 1,
+				    VERBS_PEERS);
+	const size_t others = peers * MEM_PEER, want = cfg->pool_bytes;
+	const size_t step = gy_max(want / MEM_STEPS, 1u << 20);
+	struct rlimit lim;
+	size_t fits = want;
+	char then[64];
+	int err;
 
 	if (getrlimit(RLIMIT_MEMLOCK, &lim))
 		return 0;
@@ -140,26 +173,26 @@ static int mem_raise_limit(struct verbs_nic *nic)
 		lim.rlim_cur = lim.rlim_max;
 		setrlimit(RLIMIT_MEMLOCK, &lim);
 	}
-	if (lim.rlim_cur >= nic->base.ctx->cfg.pool_bytes + MEM_NEED)
+	if (lim.rlim_cur >= want + others)
 		return 0;
-	/* A privileged process has no limit: try. */
-	mem = mmap(NULL, MEM_NEED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
-		return -errno;
-	mr = mem_reg(nic, mem, MEM_NEED);
-	if (mr) {
-		ibv_dereg_mr(mr);
-	} else {
-		mem_warn(nic, MEM_NEED, -errno);
-		err = -EOPNOTSUPP;
+	while ((err = mem_try(nic, fits + others)) && fits >= MEM_NEED + step)
+		fits -= step;
+	if (err) {
+		mem_warn(nic, fits + others, err, ": verbs are not used");
+		return -EOPNOTSUPP;
 	}
-	munmap(mem, MEM_NEED);
-	return err;
+	if (fits < want) {
+		snprintf(then, sizeof(then), ": %zu KiB for slots instead of %zu", fits >> 10,
+			 want >> 10);
+		mem_warn(nic, want + others, -ENOMEM, then);
+		cfg->pool_bytes = fits;
+	}
+	return 0;
 }
 
 int verbs_mem_open(struct verbs_nic *nic)
 {
-	return mem_raise_limit(nic);
+	return mem_fit_limit(nic);
 }
 
 void verbs_mem_close(struct verbs_nic *nic)

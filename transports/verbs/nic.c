@@ -18,7 +18,6 @@
 #include "lib/log.h"
 #include "transports/verbs/verbs.h"
 
-#define NIC_PEERS 8		/* that the completion queue is made for, at first */
 #define NIC_WC 64		/* completions that wait; grows */
 #define NIC_EVENTS 64		/* acknowledged together: it takes a lock */
 #define NIC_TICK_NS (100 * 1000 * 1000l)
@@ -254,7 +253,7 @@ static int nic_open_timer(struct verbs_nic *nic)
 static int nic_open_queue(struct verbs_nic *nic)
 {
 	const struct gyre_context *ctx = nic->base.ctx;
-	const size_t peers = gy_min((size_t)gy_max((size_t)ctx->nranks, 2) - 1, NIC_PEERS);
+	const size_t peers = gy_min((size_t)gy_max((size_t)ctx->nranks, 2) - 1, VERBS_PEERS);
 	const size_t entries = peers * verbs_qp_entries((unsigned)ctx->cfg.verbs_qps);
 	int err;
 

@@ -42,6 +42,7 @@
 #define VERBS_MAX_GIDS 16
 #define VERBS_MAX_TRIES 8		/* pairs of addresses */
 #define VERBS_HOPS 64
+#define VERBS_PEERS 8			/* room is made at first for so many */
 
 #define VERBS_NS_PER_MS 1000000ull
 

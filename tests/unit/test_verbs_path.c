@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_verbs_path.c - what a grain costs on its way over verbs, from the call to the device: counts
+ * of requests, completions and copied bytes of the whole library over a device in this process.
+ *
+ * The ranks are threads, and so is the device, which carries out a request at a time.
+ * With an argument, a number of calls, it makes so many with the device in the ranks' own threads,
+ * for valgrind to count instructions (bench/instructions.sh).
+ */
+#include "tests/unit/net_fake.h"
+#include "tests/unit/verbs_fake.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/unit/inproc.h"
+
+#define CALLS 20
+#define COUNT (1u << 20)		/* f32: 4 MiB */
+
+/* Of verbs_fake.c, which otherwise draws them from net_fake.c. */
+uint64_t fake_random(uint64_t *seed)
+{
+	return inproc_random(seed);
+}
+
+struct path {
+	const char *name;
+	bool registered;		/* buffers are memory of gyre_mem_alloc */
+	unsigned calls;
+	uint64_t copied, reduced;	/* of all ranks */
+	struct verbs_fake before;
+};
+
+static pthread_mutex_t sums = PTHREAD_MUTEX_INITIALIZER;
+static float *heap[2][2];
+
+static int path_calls(struct gyre_comm *comm, float *in, float *out, unsigned n)
+{
+	int err = 0;
+	unsigned i;
+
+	for (i = 0; i < COUNT; i++)
+		in[i] = (float)(i % 97);
+	while (n-- && !err)
+		err = gyre_allreduce(in, out, COUNT, GYRE_F32, GYRE_SUM, comm);
+	for (i = 0; i < COUNT && !err; i++)
+		if (out[i] != 2 * (float)(i % 97))
+			err = -EILSEQ;
+	return err;
+}
+
+static int path_main(struct inproc_rank *r, void *arg)
+{
+	struct path *path = arg;
+	float *mem[2] = { heap[r->rank][0], heap[r->rank][1] };
+	struct gy_stats before;
+	int err = 0, i;
+
+	for (i = 0; i < 2 && path->registered && !err; i++)
+		err = gyre_mem_alloc(r->ctx, COUNT * sizeof(float), (void **)&mem[i]);
+	/* Connects, and makes slabs. */
+	err = err ? err : path_calls(gyre_context_world(r->ctx), mem[0], mem[1], 1);
+	if (err)
+		return err;
+	inproc_meet(r->job);
+	before = r->ctx->engine.stats;
+	if (r->rank == 0)
+		path->before = vf;
+	inproc_meet(r->job);
+	err = path_calls(gyre_context_world(r->ctx), mem[0], mem[1], path->calls);
+	pthread_mutex_lock(&sums);
+	path->copied += r->ctx->engine.stats.bytes_copied - before.bytes_copied;
+	path->reduced += r->ctx->engine.stats.bytes_reduced - before.bytes_reduced;
+	pthread_mutex_unlock(&sums);
+	inproc_meet(r->job);
+	for (i = 0; i < 2 && path->registered; i++)
+		gyre_mem_free(r->ctx, mem[i]);
+	return err;
+}
+
+/* ---- the device ---- */
+
+static _Atomic bool device_stops;
+
+static void *device_main(void *arg)
+{
+	uint64_t seed = 1;
+
+	while (!device_stops) {
+		if (!verbs_fake_move(1, &seed))
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void path_run(struct path *path, bool device)
+{
+	struct inproc job;
+	pthread_t id;
+	int err;
+
+	inproc_init(&job, 2, "verbs");
+	vf.hold = device;
+	device_stops = false;
+	if (device && pthread_create(&id, NULL, device_main, NULL))
+		abort();
+	err = inproc_run(&job, path_main, path);
+	device_stops = true;
+	if (device)
+		pthread_join(id, NULL);
+	if (err)
+		fail_msg("%s: %s", path->name, gyre_strerror(err));
+}
+
+static void path_check(struct path *path, double copied)
+{
+	double grains, posts, sends, recvs, per_byte;
+
+	path->calls = CALLS;
+	path_run(path, true);
+	grains = vf.grains - path->before.grains;
+	posts = grains + vf.empty_writes - path->before.empty_writes;
+	sends = vf.bulk_send_completions - path->before.bulk_send_completions;
+	recvs = vf.bulk_recv_completions - path->before.bulk_recv_completions;
+	per_byte = (double)path->copied / (double)path->reduced;
+	printf("%s: %.0f grains; of each: %.3f posts, %.3f receive completions, %.3f send "
+	       "completions; %.2f bytes copied per byte reduced\n",
+	       path->name, grains, posts / grains, recvs / grains, sends / grains, per_byte);
+	assert_true(recvs <= grains);
+	/* How many are under way together is up to the scheduler of this machine. */
+	assert_true(posts <= grains * 5 / 4 && sends < grains);
+	assert_true(per_byte <= copied);
+	verbs_fake_reset();
+}
+
+static void test_slots(void **state)
+{
+	struct path path = { .name = "slots" };
+
+	path_check(&path, 3);
+}
+
+static void test_registered(void **state)
+{
+	struct path path = { .name = "registered memory", .registered = true };
+
+	path_check(&path, 0);
+}
+
+static void path_heap(void)
+{
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		heap[i / 2][i % 2] = calloc(COUNT, sizeof(float));
+		if (!heap[i / 2][i % 2])
+			abort();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_registered),
+	};
+	struct path path = { .name = "valgrind" };
+	int i, rc = 0;
+
+	path_heap();
+	verbs_fake_reset();
+	if (argc > 1) {
+		path.calls = (unsigned)atoi(argv[1]);
+		path_run(&path, false);
+		printf("%u grains\n", vf.grains - path.before.grains);
+	} else {
+		rc = cmocka_run_group_tests(tests, NULL, NULL);
+	}
+	for (i = 0; i < 4; i++)
+		free(heap[i / 2][i % 2]);
+	return rc;
+}
