@@ -237,13 +237,15 @@ static void agree_pay(struct gy_agree *a)
 	for (r = 0; r < a->comm->size; r++) {
 		struct gy_agree_member *m = &a->members[r];
 		const struct gy_peer *peer = agree_peer(a, r);
-		const bool up = peer && peer->state == GY_PEER_UP;
+		/* Who is being connected to may think that it is already. */
+		const bool near = peer && (peer->state == GY_PEER_UP ||
+					   peer->state == GY_PEER_CONNECTING);
 
 		if (m->owe_decision)
-			m->owe_decision = up &&
+			m->owe_decision = near &&
 					  agree_say(a, r, AGREE_DECIDE, 0, &a->decision) == -EAGAIN;
 		if (m->owe_quit)
-			m->owe_quit = up && agree_say(a, r, AGREE_QUIT, 0, &quit) == -EAGAIN;
+			m->owe_quit = near && agree_say(a, r, AGREE_QUIT, 0, &quit) == -EAGAIN;
 		if (m->fence && !m->owe_decision)
 			agree_fence(a, r);
 		a->owes |= m->owe_decision || m->owe_quit;

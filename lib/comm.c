@@ -93,6 +93,7 @@ int gy_comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size
 	memmove(comm->ranks, ranks, size * sizeof(*ranks));
 	gy_list_add_tail(&ctx->engine.comms, &comm->link);
 	gy_agree_open(comm);
+	gy_p2p_opened(comm);
 	return 0;
 }
 

@@ -138,6 +138,13 @@ void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len);
 /* A first message (EAGER, LEND or RTS at off 0) of a point-to-point message has come. */
 void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		    const void *body);
+static inline bool gy_p2p_is_first(const struct gy_hdr *hdr)
+{
+	return hdr->coll == GY_P2P && !hdr->off &&
+	       (hdr->kind == GY_MSG_EAGER || hdr->kind == GY_MSG_LEND || hdr->kind == GY_MSG_RTS);
+}
+/* Takes those that came before the communicator was here. */
+void gy_p2p_opened(struct gyre_comm *comm);
 /* Whether the message that hdr goes on with has been received or refused, when no stream has it. */
 bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
 		    const struct gy_hdr *hdr);

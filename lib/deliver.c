@@ -119,8 +119,7 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 		gy_peer_expel(peer, -EPROTO, "it sent too many messages that belong to no call");
 		return;
 	}
-	if (comm && hdr->coll == GY_P2P && !hdr->off &&
-	    (hdr->kind == GY_MSG_EAGER || hdr->kind == GY_MSG_LEND || hdr->kind == GY_MSG_RTS)) {
+	if (comm && gy_p2p_is_first(hdr)) {
 		gy_p2p_arrived(comm, peer, hdr, body);
 		return;
 	}

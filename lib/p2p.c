@@ -252,27 +252,15 @@ static void p2p_match(struct gy_engine *e, struct gyre_comm *comm, struct gy_par
 	gy_list_add_tail(&comm->unexpected, &p->link);
 }
 
-void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
-		    const void *body)
+/* p, which is in no list, is a first message of that rank. */
+static void p2p_take(struct gyre_comm *comm, int source, struct gy_parked *p)
 {
-	const int source = gy_comm_rank_of(comm, peer->rank);
 	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_peer *peer = p->peer;
 	struct gy_list *pos, *after;
-	struct gy_parked *p;
 	bool found;
 
-	if (source < 0)
-		return;
-	if ((int32_t)(hdr->seq - comm->received[source]) < 0) {
-		gy_peer_expel(peer, -EPROTO, "it sent a message twice");
-		return;
-	}
-	p = gy_park(e, peer, hdr, body);
-	if (!p) {
-		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d", source);
-		return;
-	}
-	if (hdr->seq != comm->received[source]) {
+	if (p->hdr.seq != comm->received[source]) {
 		gy_list_add_tail(&comm->early, &p->link);
 		return;
 	}
@@ -291,6 +279,46 @@ void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct g
 			break;
 		}
 	} while (found);
+}
+
+void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
+		    const void *body)
+{
+	const int source = gy_comm_rank_of(comm, peer->rank);
+	struct gy_parked *p;
+
+	if (source < 0)
+		return;
+	if ((int32_t)(hdr->seq - comm->received[source]) < 0) {
+		gy_peer_expel(peer, -EPROTO, "it sent a message twice");
+		return;
+	}
+	p = gy_park(&comm->ctx->engine, peer, hdr, body);
+	if (p)
+		p2p_take(comm, source, p);
+	else
+		gy_comm_fail(comm, -ENOMEM, "no memory for a message of rank %d", source);
+}
+
+void gy_p2p_opened(struct gyre_comm *comm)
+{
+	struct gy_list *pos, *after;
+	int r;
+
+	for (r = 0; r < comm->size; r++) {
+		struct gy_peer *peer = comm->ctx->engine.peers[comm->ranks[r]];
+
+		if (!peer)
+			continue;
+		gy_list_for_each_safe(pos, after, &peer->parked) {
+			struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+			if (p->hdr.comm != comm->id || !gy_p2p_is_first(&p->hdr))
+				continue;
+			gy_list_del(&p->link);
+			p2p_take(comm, r, p);
+		}
+	}
 }
 
 /* Requests that wait to be matched, and that a thread waits for. */

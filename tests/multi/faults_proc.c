@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * faults_proc.c - real processes: one dies in the middle of a stream of calls, is stopped, or makes
- * another call than the rest.
+ * another call than the rest; after a death the others may go on without it.
  *
  * The ranks are forked and meet over socket pairs, so that nothing ends them but the fault.  The
  * parent kills, stops, and measures: time is from before the fault to after a rank's call has
@@ -23,13 +23,14 @@
 #include "tests/multi/faults.h"
 
 #define MS 1000000ull
+#define STEPS_LEFT 6		/* calls of those who are left */
 #define RANK_S 30		/* a rank that hangs is ended by SIGALRM, times GY_TEST_SLOWDOWN */
 #define FAULT_NS (2 * FAULTS_S)	/* one second, and another for the scheduler; times that */
 
-enum fault { DIES, STOPS, STALLS, MISMATCH, NFAULTS };
+enum fault { DIES, STOPS, STALLS, MISMATCH, GOES_ON, NFAULTS };
 
 static const char *const fault_names[] = { "dies", "is stopped", "is stopped for good",
-					   "makes another call" };
+					   "makes another call", "dies, and others go on" };
 
 struct rank_state {
 	_Atomic uint64_t ready_ns;	/* when it had made its first calls */
@@ -158,6 +159,52 @@ static int proc_mismatch(const struct job *job, int rank, struct faults_buf *buf
 	return err;
 }
 
+/* What proc_go_on gives to gyre_comm_agree. */
+static uint64_t proc_flags(const struct job *job, int rank)
+{
+	uint64_t rng = job->seed * FAULTS_MAX_RANKS + (uint64_t)rank;
+
+	return faults_next(&rng) | faults_next(&rng);
+}
+
+/* In the communicator of those who are left: calls, and an agreement that nobody has died. */
+static int proc_steps(const struct job *job, struct faults_buf *buf, struct gyre_comm *left)
+{
+	uint64_t flags = 1;
+	int err = 0, step;
+
+	for (step = 0; step < STEPS_LEFT && !err && gyre_comm_size(left) > 1; step++)
+		err = faults_step(job->seed + step, buf, left);
+	return err ? err : gyre_comm_agree(left, &flags);
+}
+
+/* The victim has died: the others agree on that, shrink, and go on.  What went wrong, or NULL. */
+static const char *proc_go_on(const struct job *job, int rank, struct faults_buf *buf,
+			      struct gyre_comm *world, int *errp)
+{
+	uint64_t flags = proc_flags(job, rank), all = UINT64_MAX;
+	struct gyre_comm *left;
+	int r;
+
+	for (r = 0; r < job->nranks; r++)
+		if (r != job->victim)
+			all &= proc_flags(job, r);
+	*errp = gyre_comm_agree(world, &flags);
+	if (job->nranks == 2 && job->victim == 0)	/* half, without rank 0 */
+		return *errp == -ENETUNREACH ? NULL : "agree without a majority";
+	if (*errp != -EOWNERDEAD || flags != all)
+		return "agree";
+	*errp = gyre_comm_shrink(world, &left);
+	if (*errp)
+		return "shrink";
+	if (gyre_comm_size(left) != job->nranks - 1 ||
+	    gyre_comm_rank(left) != rank - (rank > job->victim))
+		return "size or rank in what is left";
+	*errp = proc_steps(job, buf, left);
+	gyre_comm_destroy(left);
+	return *errp ? "a call in what is left" : NULL;
+}
+
 static void proc_rank(const struct job *job, int rank)
 {
 	struct rank_state *state = &job->shared->rank[rank];
@@ -171,7 +218,8 @@ static void proc_rank(const struct job *job, int rank)
 	struct faults_buf *buf = calloc(1, sizeof(*buf));
 	struct gyre_context *ctx;
 	struct gyre_comm *world;
-	int err;
+	const char *wrong = NULL;
+	int err, later;
 
 	err = gyre_context_create(&attr, &ctx);
 	if (err) {
@@ -183,13 +231,18 @@ static void proc_rank(const struct job *job, int rank)
 				     : proc_stream(job, rank, buf, world);
 	state->end_ns = now_ns();
 	memset(buf, 0xa5, sizeof(*buf));	/* it is ours again: who reads it now is wrong */
-	free(buf);
 	state->err = err;
 	gyre_comm_status(world, state->text, sizeof(state->text));
 	if (err && gyre_barrier(world) != err)
 		proc_wrong(state, "the error does not stay", err);
+	if (err && job->fault == GOES_ON)
+		wrong = proc_go_on(job, rank, buf, world, &later);
+	if (wrong)
+		proc_wrong(state, wrong, later);
+	free(buf);
 	/* Who left first would be missed by those that it has not talked to. */
-	for (atomic_fetch_add(&job->shared->over, 1); err && !atomic_load(&job->shared->go_on);) {
+	for (atomic_fetch_add(&job->shared->over, 1);
+	     err && job->fault != GOES_ON && !atomic_load(&job->shared->go_on);) {
 		gyre_progress(ctx);
 		pause_ns(MS);
 	}
@@ -247,6 +300,11 @@ static void job_wait_over(const struct job *job, int n)
 		pause_ns(MS / 5);
 }
 
+static bool job_kills(const struct job *job)
+{
+	return job->fault == DIES || job->fault == GOES_ON;
+}
+
 static void job_fault(struct job *job)
 {
 	uint64_t rng = job->seed;
@@ -262,12 +320,12 @@ static void job_fault(struct job *job)
 	}
 	pause_ns(faults_next(&rng) % (5 * MS));
 	job->fault_ns = now_ns();
-	kill(job->pid[job->victim], job->fault == DIES ? SIGKILL : SIGSTOP);
+	kill(job->pid[job->victim], job_kills(job) ? SIGKILL : SIGSTOP);
 	if (job->fault == STOPS)
 		pause_ns(400 * MS);
 	else
 		job_wait_over(job, job->nranks - 1);
-	if (job->fault != DIES)
+	if (!job_kills(job))
 		kill(job->pid[job->victim], SIGCONT);
 	if (job->fault == STALLS)
 		job_wait_over(job, job->nranks);
@@ -291,7 +349,7 @@ static int job_check_rank(const struct job *job, int rank, int status)
 	int want = -ECONNRESET;
 
 	snprintf(name, sizeof(name), "rank %d", job->victim);
-	if (job->fault == DIES && rank == job->victim)
+	if (job_kills(job) && rank == job->victim)
 		return WIFSIGNALED(status) ? 0 : job_wrong(job, rank, "was not killed");
 	if (!WIFEXITED(status) || WEXITSTATUS(status) || state->wrong[0])
 		return job_wrong(job, rank,
@@ -306,7 +364,7 @@ static int job_check_rank(const struct job *job, int rank, int status)
 		faults_text(job->a, name, sizeof(name));
 		faults_text(job->b, other, sizeof(other));
 	}
-	if (state->err != want && !(job->fault == DIES && state->err == -ECONNREFUSED))
+	if (state->err != want && !(job_kills(job) && state->err == -ECONNREFUSED))
 		return job_wrong(job, rank, "another error");
 	if (!strstr(state->text, name) || !strstr(state->text, other))
 		return job_wrong(job, rank, "does not name the cause");
@@ -340,8 +398,8 @@ static int job_run(uint64_t seed)
 	char *log, stall[24];
 	int failed;
 
-	job.fault = (enum fault)(seed % 5 < NFAULTS ? seed % 5 : DIES);
-	job.transport = transports[seed / 5 % 3];
+	job.fault = (enum fault)(seed % NFAULTS);
+	job.transport = transports[seed / NFAULTS % 3];
 	job.nranks = 2 + (int)(faults_next(&rng) % 4);
 	job.victim = (int)(faults_next(&rng) % (uint64_t)job.nranks);
 	job.manual = faults_next(&rng) % 4 == 0;
