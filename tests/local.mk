@@ -44,6 +44,7 @@ unit_tests = \
 	%D%/unit/test_sim_cost \
 	%D%/unit/test_sim_write \
 	%D%/unit/test_tcp \
+	%D%/unit/test_tcp_shape \
 	%D%/unit/test_wire \
 	%D%/unit/test_wire_fuzz \
 	%D%/fuzz/fuzz_hello
@@ -186,6 +187,10 @@ LONG_TESTS += %D%/unit/test_agree
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_tcp.c
+%C%_unit_test_tcp_shape_SOURCES = \
+	%D%/unit/net_fake.c \
+	%D%/unit/net_fake.h \
+	%D%/unit/test_tcp_shape.c
 # A device of its own, in place of the shared library's.
 %C%_unit_test_verbs_SOURCES = \
 	%D%/unit/net_fake.c \
