@@ -76,7 +76,7 @@ bin_PROGRAMS += %D%/gyre-bench
 noinst_PROGRAMS += %D%/instructions
 %C%_instructions_SOURCES = %D%/instructions.c
 %C%_instructions_LDADD = libgyre.la
-EXTRA_DIST += %D%/instructions.sh
+EXTRA_DIST += %D%/instructions.sh %D%/instructions-verbs.sh
 
 # What a round of a delayed average costs; and the experiments with gyre-train and gyre-wan.
 noinst_PROGRAMS += %D%/round_cost

@@ -26,7 +26,8 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 
-#define GRAINS_OUT 4		/* grains of one stream that a transport holds at a time */
+/* Grains of one stream that wait for a lane at a time; those that are written need none. */
+#define GRAINS_OUT 4
 
 static int stream_say(struct gy_engine *e, struct gy_stream *s, enum gy_msg_kind kind, uint64_t off,
 		      const void *body, uint32_t len)
@@ -405,6 +406,19 @@ static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
 	return 0;
 }
 
+/*
+ * One grain may stay behind on a slow lane: the others must not come round to its slot, or bit.
+ */
+static bool stream_may_send(const struct gy_stream *s)
+{
+	const uint64_t out = s->sent / s->run->grain - s->freed / s->run->grain;
+	const bool slots = !s->op->source || s->via_slot || !s->direct;
+
+	if (!(s->peer->ep->caps & GY_CAP_WRITE))
+		return s->grains_out < GRAINS_OUT && out < GY_STREAM_SLOTS;
+	return out < (slots ? GY_STREAM_SLOTS : GY_STREAM_GRAINS);
+}
+
 static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 {
 	const uint64_t limit = gy_min(stream_ready(s), s->limit);
@@ -419,13 +433,8 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 		s->first_sent = true;
 		s->finished = !s->len;
 	}
-	/*
-	 * One grain may stay behind on a slow lane: the others must not come round to its slot, or
-	 * bit.
-	 */
 	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
-	       s->grains_out < GRAINS_OUT &&
-	       s->sent / s->run->grain - s->freed / s->run->grain < GY_STREAM_SLOTS)
+	       stream_may_send(s))
 		err = stream_send_grain(e, s);
 	return err;
 }

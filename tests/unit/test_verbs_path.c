@@ -4,8 +4,8 @@
  * of requests, completions and copied bytes of the whole library over a device in this process.
  *
  * The ranks are threads, and so is the device, which carries out a request at a time.
- * With an argument, a number of calls, it makes so many with the device in the ranks' own threads,
- * for valgrind to count instructions (bench/instructions.sh).
+ * With an argument, a number of calls, one thread makes so many for both ranks and is the device,
+ * for callgrind to count the instructions of path_drive (bench/instructions-verbs.sh).
  */
 #include "tests/unit/net_fake.h"
 #include "tests/unit/verbs_fake.h"
@@ -29,6 +29,7 @@ uint64_t fake_random(uint64_t *seed)
 struct path {
 	const char *name;
 	bool registered;		/* buffers are memory of gyre_mem_alloc */
+	bool alone;			/* one thread makes the calls of both ranks, on the heap */
 	unsigned calls;
 	uint64_t copied, reduced;	/* of all ranks */
 	struct verbs_fake before;
@@ -52,6 +53,34 @@ static int path_calls(struct gyre_comm *comm, float *in, float *out, unsigned n)
 	return err;
 }
 
+/* One call of each rank. */
+__attribute__((noinline)) int path_drive(struct inproc *job);
+int path_drive(struct inproc *job)
+{
+	struct gyre_request *req[2];
+	int err = 0, done[2] = { 0, 0 }, i;
+
+	for (i = 0; i < 2 && !err; i++)
+		err = gyre_iallreduce(heap[i][0], heap[i][1], COUNT, GYRE_F32, GYRE_SUM,
+				      gyre_context_world(job->ranks[i].ctx), &req[i]);
+	while (!err && (!done[0] || !done[1]))
+		for (i = 0; i < 2 && !err; i++)
+			if (!done[i])
+				err = gyre_request_test(&req[i], &done[i], NULL);
+	return err;
+}
+
+static int path_alone(struct inproc_rank *r, unsigned calls)
+{
+	int err = path_calls(gyre_context_world(r->ctx), heap[r->rank][0], heap[r->rank][1], 1);
+
+	inproc_meet(r->job);
+	while (r->rank == 0 && calls-- && !err)
+		err = path_drive(r->job);
+	inproc_meet(r->job);
+	return err;
+}
+
 static int path_main(struct inproc_rank *r, void *arg)
 {
 	struct path *path = arg;
@@ -59,6 +88,8 @@ static int path_main(struct inproc_rank *r, void *arg)
 	struct gy_stats before;
 	int err = 0, i;
 
+	if (path->alone)
+		return path_alone(r, path->calls);
 	for (i = 0; i < 2 && path->registered && !err; i++)
 		err = gyre_mem_alloc(r->ctx, COUNT * sizeof(float), (void **)&mem[i]);
 	/* Connects, and makes slabs. */
@@ -96,13 +127,18 @@ static void *device_main(void *arg)
 	return NULL;
 }
 
-static void path_run(struct path *path, bool device)
+static void path_run(struct path *path)
 {
+	const bool device = !path->alone;
 	struct inproc job;
 	pthread_t id;
 	int err;
 
 	inproc_init(&job, 2, "verbs");
+	if (path->alone) {
+		inproc_set(&job, "progress", "manual");
+		inproc_set(&job, "grain_bytes", "64k");
+	}
 	vf.hold = device;
 	device_stops = false;
 	if (device && pthread_create(&id, NULL, device_main, NULL))
@@ -120,7 +156,7 @@ static void path_check(struct path *path, double copied)
 	double grains, posts, sends, recvs, per_byte;
 
 	path->calls = CALLS;
-	path_run(path, true);
+	path_run(path);
 	grains = vf.grains - path->before.grains;
 	posts = grains + vf.empty_writes - path->before.empty_writes;
 	sends = vf.bulk_send_completions - path->before.bulk_send_completions;
@@ -167,15 +203,15 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_registered),
 	};
-	struct path path = { .name = "valgrind" };
+	struct path path = { .name = "one thread", .alone = true };
 	int i, rc = 0;
 
 	path_heap();
 	verbs_fake_reset();
 	if (argc > 1) {
 		path.calls = (unsigned)atoi(argv[1]);
-		path_run(&path, false);
-		printf("%u grains\n", vf.grains - path.before.grains);
+		path_run(&path);
+		printf("%u grains\n", vf.grains);
 	} else {
 		rc = cmocka_run_group_tests(tests, NULL, NULL);
 	}
