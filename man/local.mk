@@ -6,6 +6,7 @@ dist_man_MANS += %D%/gyre-wan.1
 dist_man_MANS += %D%/gyrerun.1
 dist_man_MANS += %D%/gyre.7
 dist_man_MANS += %D%/gyre-env.7
+dist_man_MANS += %D%/gyre-training.7
 dist_man_MANS += %D%/gyre-verbs.7
 gy_man3 = \
 	%D%/gyre_allgather.3 \
@@ -15,6 +16,8 @@ gy_man3 = \
 	%D%/gyre_comm_agree.3 \
 	%D%/gyre_comm_rank.3 \
 	%D%/gyre_context_create.3 \
+	%D%/gyre_delayed_create.3 \
+	%D%/gyre_dts_attr.3 \
 	%D%/gyre_mem_alloc.3 \
 	%D%/gyre_reduce_scatter.3 \
 	%D%/gyre_request_wait.3 \

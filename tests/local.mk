@@ -14,6 +14,7 @@ EXTRA_DIST += \
 	%D%/check-symbols.sh \
 	%D%/multi/expect.sh \
 	%D%/multi/test_readme.sh \
+	%D%/multi/test_training.sh \
 	%D%/multi/test_gyrerun.sh \
 	%D%/multi/test_info.sh \
 	%D%/multi/test_wan.sh \
@@ -55,7 +56,8 @@ TESTS += \
 	%D%/check-layers.sh \
 	%D%/check-man.sh \
 	%D%/check-symbols.sh \
-	%D%/multi/test_readme.sh
+	%D%/multi/test_readme.sh \
+	%D%/multi/test_training.sh
 LONG_TESTS += %D%/multi/test_wan.sh
 
 if HAVE_TRAIN
