@@ -49,6 +49,7 @@ libgy_la_SOURCES += \
 	%D%/verbs/mem.c \
 	%D%/verbs/nic.c \
 	%D%/verbs/note.c \
+	%D%/verbs/pages.c \
 	%D%/verbs/port.c \
 	%D%/verbs/qp.c \
 	%D%/verbs/reset.c \

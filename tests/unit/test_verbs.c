@@ -3,13 +3,18 @@
  * test_verbs.c - verbs over a device that does what none does on demand: every completion status,
  * requests that cannot be posted, addresses that do not join, lanes out of order.
  */
+#define _GNU_SOURCE
 #include "tests/unit/verbs_fake.h"
 
 #include <errno.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "lib/alloc.h"
 #include "lib/log.h"
@@ -455,6 +460,47 @@ static void test_qp_events(void **state)
 
 /* ---- memory ---- */
 
+/* Huge pages and the NUMA node of the device, as far as this kernel knows of them. */
+static void test_pages(void **state)
+{
+	int policy = -1;
+	void *mem;
+
+	verbs_fake_node(0, "0\n");
+	connect_ranks();
+	assert_int_equal(gy_verbs_ops.mem_alloc(f[0].nic, (4 << 20) + 1, &mem), 0);
+	assert_int_equal((uintptr_t)mem % (2 << 20), 0);
+	assert_true(!((char *)mem)[0] && !((char *)mem)[4 << 20]);
+	if (!syscall(SYS_get_mempolicy, &policy, NULL, 0, mem, MPOL_F_ADDR))
+		assert_int_equal(policy, MPOL_PREFERRED);
+	assert_int_equal(gy_verbs_ops.mem_free(f[0].nic, (char *)mem + 1), -EINVAL);
+	assert_int_equal(gy_verbs_ops.mem_free(f[0].nic, mem), 0);
+	assert_int_equal(gy_verbs_ops.mem_alloc(f[0].nic, 1, &mem), 0);
+	assert_int_equal(gy_verbs_ops.mem_free(f[0].nic, mem), 0);
+	assert_int_equal(gy_verbs_ops.mem_alloc(f[0].nic, SIZE_MAX, &mem), -ENOMEM);
+	assert_int_equal(gy_verbs_ops.mem_alloc(f[0].nic, SIZE_MAX / 2, &mem), -ENOMEM);
+	close_ranks();
+}
+
+/* Of ports that are equally quick, the one on this thread's node. */
+static void test_near_port(void **state)
+{
+	unsigned here, i;
+	char node[16];
+
+	assert_int_equal(getcpu(NULL, &here), 0);
+	for (i = 0; i < 3; i++) {
+		snprintf(node, sizeof(node), "%u\n", here);
+		verbs_fake_node(0, i == 1 ? "-1\n" : node);
+		verbs_fake_node(1, i == 1 ? node : NULL);
+		vf.two = true;
+		connect_ranks();
+		assert_string_equal(to_verbs_nic(f[0].nic)->dev->device->name,
+				    i == 1 ? "fake1" : "fake0");
+		close_ranks();
+	}
+}
+
 static char warned[600];
 static unsigned nwarned;
 
@@ -639,6 +685,8 @@ int main(void)
 		cmocka_unit_test(test_post_fails),
 		cmocka_unit_test(test_device_events),
 		cmocka_unit_test(test_qp_events),
+		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_near_port),
 		cmocka_unit_test(test_memlock),
 		cmocka_unit_test(test_pool_shrinks),
 		cmocka_unit_test(test_revoke),

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/net_fake.h"
@@ -83,8 +84,8 @@ static void dev_unlock(pthread_mutex_t **m)
 #define DEV_LOCKED \
 	__attribute__((cleanup(dev_unlock), unused)) pthread_mutex_t *locked = dev_lock()
 
-static struct ibv_device dev_device = { .name = "fake0" };
-static struct ibv_device *dev_list[] = { &dev_device, NULL };
+static struct ibv_device dev_devices[] = { { .name = "fake0" }, { .name = "fake1" } };
+static struct ibv_device *dev_list[] = { &dev_devices[0], &dev_devices[1], NULL };
 static struct dev_context dev_contexts[DEV_CONTEXTS];
 static struct dev_qp *dev_qps[DEV_QPS];	/* by number - 1; a number is used once */
 static unsigned dev_nqps;
@@ -358,7 +359,33 @@ void verbs_fake_reset(void)
 	for (i = 0; i < DEV_CONTEXTS; i++)
 		need(!dev_contexts[i].open);
 	dev_nqps = dev_ncm = 0;
+	for (i = 0; i < GY_ARRAY_SIZE(dev_devices); i++)
+		verbs_fake_node(i, NULL);
 	vf = (struct verbs_fake){ .inline_max = 256 };
+}
+
+void verbs_fake_node(unsigned device, const char *node)
+{
+	char *dir = dev_devices[device].ibdev_path, path[IBV_SYSFS_PATH_MAX + 32];
+	FILE *file;
+
+	if (*dir) {
+		snprintf(path, sizeof(path), "%s/device/numa_node", dir);
+		unlink(path);
+		*strrchr(path, '/') = 0;
+		rmdir(path);
+		rmdir(dir);
+		*dir = 0;
+	}
+	if (!node)
+		return;
+	strcpy(dir, "/tmp/gy-verbs-fake.XXXXXX");
+	need(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/device", dir);
+	need(mkdir(path, 0700) == 0);
+	strcat(path, "/numa_node");
+	file = fopen(path, "w");
+	need(file && fputs(node, file) >= 0 && fclose(file) == 0);
 }
 
 void verbs_fake_event(enum ibv_event_type type)
@@ -396,8 +423,9 @@ void verbs_fake_break_qp(unsigned context, bool bulk)
 
 struct ibv_device **ibv_get_device_list(int *n)
 {
-	*n = vf.none ? 0 : 1;
-	return vf.none ? dev_list + 1 : dev_list;
+	dev_list[1] = vf.two ? &dev_devices[1] : NULL;
+	*n = vf.none ? 0 : 1 + vf.two;
+	return vf.none ? dev_list + 2 : dev_list;
 }
 
 void ibv_free_device_list(struct ibv_device **list)

@@ -14,7 +14,7 @@
 
 struct verbs_fake {
 	/* What the test sets. */
-	bool none;			/* there is no device */
+	bool none, two;			/* devices: none, two; else one */
 	bool hold;			/* requests stay in their queues until verbs_fake_move */
 	bool deaf[4][4];		/* [sender's GID][receiver's]: nothing passes */
 	bool lost;			/* what does not pass is never reported */
@@ -42,6 +42,8 @@ extern struct verbs_fake vf;
 void verbs_fake_reset(void);
 /* Up to n held requests go, each from a queue pair chosen by the seed: how many went. */
 unsigned verbs_fake_move(unsigned n, uint64_t *seed);
+/* What the system says of a device's NUMA node; NULL, as at first: nothing. */
+void verbs_fake_node(unsigned device, const char *node);
 /* The device says so by itself; qp: for those about one. */
 void verbs_fake_event(enum ibv_event_type type);
 /* Ends the queue pair for grains (or small) of the context that was opened as the n-th. */

@@ -201,7 +201,7 @@ static void nic_close(struct gy_nic *base)
 {
 	struct verbs_nic *nic = to_verbs_nic(base);
 
-	gy_assert(gy_list_empty(&nic->eps));
+	gy_assert(gy_list_empty(&nic->eps) && gy_list_empty(&nic->pages));
 	nic_close_fd(nic, &nic->timer, true);
 	nic_close_fd(nic, &nic->events, false);
 	nic_close_fd(nic, &nic->async, false);
@@ -311,6 +311,7 @@ static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	gy_list_init(&nic->eps);
 	gy_list_init(&nic->work);
 	gy_list_init(&nic->tails);
+	gy_list_init(&nic->pages);
 	nic->wc_size = NIC_WC;
 	nic->wc = gy_alloc_array(nic->wc_size, sizeof(*nic->wc));
 	err = nic->wc ? nic_set_up(nic) : -ENOMEM;
@@ -372,8 +373,8 @@ const struct gy_transport_ops gy_verbs_ops = {
 	.progress = nic_progress,
 	.arm = nic_arm,
 	.disarm = gy_no_disarm,
-	.mem_alloc = gy_no_mem_alloc,
-	.mem_free = gy_no_mem_free,
+	.mem_alloc = verbs_pages_alloc,
+	.mem_free = verbs_pages_free,
 	.mem_register = verbs_mem_register,
 	.mem_unregister = verbs_mem_unregister,
 };

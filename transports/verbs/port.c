@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * port.c - which device and port: the quickest active one, or what cfg.verbs_device names.
+ * port.c - which device and port: the quickest active one, of several the one on this thread's NUMA
+ * node, or what cfg.verbs_device names.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ struct port_choice {
 	uint8_t port;
 	struct ibv_port_attr attr;
 	unsigned speed;
+	int node;
 };
 
 /* Lanes times their speed, in units of 0.5 Gbit/s. */
@@ -44,6 +46,13 @@ static unsigned port_speed(const struct ibv_port_attr *attr)
 	while (i + 1 < GY_ARRAY_SIZE(speeds) && attr->active_speed >> (i + 1))
 		i++;
 	return lanes * speeds[i];
+}
+
+static bool port_is_better(const struct port_choice *c, const struct port_choice *best)
+{
+	if (!best->dev || c->speed != best->speed)
+		return !best->dev || c->speed > best->speed;
+	return verbs_pages_near(c->node) && !verbs_pages_near(best->node);
 }
 
 /* name, or name:port */
@@ -82,20 +91,22 @@ static unsigned port_gids(struct verbs_nic *nic, struct ibv_context *dev, uint8_
 
 static void port_look(struct verbs_nic *nic, struct ibv_context *dev, struct port_choice *best)
 {
+	struct port_choice c = { .dev = dev, .node = verbs_pages_node(dev->device) };
 	struct ibv_device_attr dattr;
-	struct ibv_port_attr attr;
 	unsigned p;
 
 	if (ibv_query_device(dev, &dattr))
 		return;
 	for (p = 1; p <= dattr.phys_port_cnt; p++) {
-		if (!port_wanted(nic->base.ctx, dev->device->name, (uint8_t)p) ||
-		    ibv_query_port(dev, (uint8_t)p, &attr) || attr.state != IBV_PORT_ACTIVE ||
-		    (best->dev && port_speed(&attr) <= best->speed) ||
-		    !port_gids(nic, dev, (uint8_t)p, &attr))
+		c.port = (uint8_t)p;
+		if (!port_wanted(nic->base.ctx, dev->device->name, c.port) ||
+		    ibv_query_port(dev, c.port, &c.attr) || c.attr.state != IBV_PORT_ACTIVE)
+			continue;
+		c.speed = port_speed(&c.attr);
+		if (!port_is_better(&c, best) || !port_gids(nic, dev, c.port, &c.attr))
 			continue;
 		nic->max_cqe = (unsigned)dattr.max_cqe;
-		*best = (struct port_choice){ dev, (uint8_t)p, attr, port_speed(&attr) };
+		*best = c;
 	}
 }
 
@@ -103,6 +114,7 @@ static void port_take(struct verbs_nic *nic, const struct port_choice *c)
 {
 	nic->dev = c->dev;
 	nic->port = c->port;
+	nic->node = c->node;
 	nic->blob.version = PORT_BLOB_VERSION;
 	nic->blob.link_layer = c->attr.link_layer == IBV_LINK_LAYER_INFINIBAND
 				       ? IBV_LINK_LAYER_INFINIBAND

@@ -7,6 +7,7 @@
  *
  *	nic.c	the device of a context, sleeping, asynchronous events
  *	port.c	which device and port	mem.c	registered memory
+ *	pages.c	memory near the device
  *	ep.c	an endpoint's life	cq.c	completions: the one place that looks at them
  *	note.c	what is said on the control connection
  *	meet.c	finding a pair of addresses that works	route.c	the way between them
@@ -228,6 +229,7 @@ struct verbs_nic {
 	bool failed;			/* the device */
 
 	uint8_t port;
+	int node;			/* NUMA node of the device; -1: not known */
 	struct verbs_blob blob;
 	uint8_t gid_index[VERBS_MAX_GIDS];	/* of blob.gids in the device's table */
 
@@ -242,6 +244,7 @@ struct verbs_nic {
 
 	struct verbs_mem *mems;		/* by address */
 	unsigned nmems, mems_size, last_mem;
+	struct gy_list pages;		/* from verbs_pages_alloc */
 	bool warned;			/* of memlock */
 };
 
@@ -384,6 +387,13 @@ void verbs_revoke(struct gy_ep *ep, const void *ptr, size_t len);
 void verbs_reset_note(struct verbs_ep *ve, const struct verbs_note *note);
 /* Whether the peer has revoked where this grain would go. */
 bool verbs_is_revoked(const struct verbs_ep *ve, const struct gy_grain *g);
+
+/* ---- pages.c ---- */
+/* NUMA node of a device, or -1; whether this thread runs there. */
+int verbs_pages_node(const struct ibv_device *dev);
+bool verbs_pages_near(int node);
+int verbs_pages_alloc(struct gy_nic *nic, size_t len, void **ptrp);
+int verbs_pages_free(struct gy_nic *nic, void *ptr);
 
 /* ---- mem.c ---- */
 int verbs_mem_open(struct verbs_nic *nic);
