@@ -17,6 +17,8 @@
  *	QUIT	   I take part no more; if the leader says so for want of a quorum, nobody can
  *	ACCUSE	   to the leader: this one, who takes me for the leader, suspects you
  *
+ * and, apart from agreements, FENCE to those who are excluded: I hear you no more.
+ *
  * A leader that learns of suspicions among those that it counts on (edges) asks again, in the next
  * ballot: a rank that is dead will not join that, and is soon known to be dead.  If all do, their
  * connections are cut: it drops the one with the most edges, until there are none.
@@ -53,6 +55,8 @@ enum agree_kind {
 #define RANK_BITS 16
 #define BALLOT_BITS 48
 #define WHAT_BITS 4
+
+#define FENCED "it has declared this rank dead"
 
 static int agree_owner(uint64_t ballot)
 {
@@ -206,6 +210,12 @@ static int agree_say_join(struct gy_agree *a, int rank, uint64_t ballot)
 	return 0;
 }
 
+/* Who is being connected to may think that it is already. */
+static bool agree_is_near(const struct gy_peer *peer)
+{
+	return peer && (peer->state == GY_PEER_UP || peer->state == GY_PEER_CONNECTING);
+}
+
 static void agree_owe(struct gy_agree *a, bool *what)
 {
 	*what = a->owes = true;
@@ -213,19 +223,36 @@ static void agree_owe(struct gy_agree *a, bool *what)
 
 /*
  * A member that is dead by decision, or, when this rank is, any: after this neither hears of the
- * other.
+ * other.  That it is dead it hears apart from the decision, which may be of a communicator that it
+ * has not yet.
  */
 static void agree_fence(struct gy_agree *a, int rank)
 {
+	struct gy_engine *e = &a->comm->ctx->engine;
+	struct gy_hdr hdr = { .kind = GY_MSG_FENCE };
 	const bool self = a->err == -ESTALE;
 	struct gy_peer *peer = agree_peer(a, rank);
 
+	if (!self && agree_is_near(peer) && gy_peer_msg(e, peer, &hdr, NULL) == -EAGAIN)
+		return;
 	a->members[rank].fence = false;
 	if (!peer && (self || gy_peer_get(a->comm->ctx, a->comm->ranks[rank], &peer)))
 		return;
 	gy_peer_expel(peer, self ? -ESTALE : -ECONNRESET,
-		      self ? "it has declared this rank dead"
-			   : "the survivors have agreed that it is dead");
+		      self ? FENCED : "the survivors have agreed that it is dead");
+}
+
+void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer)
+{
+	struct gy_list *pos;
+
+	gy_peer_expel(peer, -ESTALE, FENCED);
+	gy_list_for_each(pos, &e->comms) {
+		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
+
+		if (comm->agree && comm->agree->inside && gy_comm_rank_of(comm, peer->rank) >= 0)
+			gy_agree_leave(comm->agree, -ESTALE);
+	}
 }
 
 static void agree_pay(struct gy_agree *a)
@@ -236,10 +263,7 @@ static void agree_pay(struct gy_agree *a)
 	a->owes = false;
 	for (r = 0; r < a->comm->size; r++) {
 		struct gy_agree_member *m = &a->members[r];
-		const struct gy_peer *peer = agree_peer(a, r);
-		/* Who is being connected to may think that it is already. */
-		const bool near = peer && (peer->state == GY_PEER_UP ||
-					   peer->state == GY_PEER_CONNECTING);
+		const bool near = agree_is_near(agree_peer(a, r));
 
 		if (m->owe_decision)
 			m->owe_decision = near &&
@@ -248,7 +272,7 @@ static void agree_pay(struct gy_agree *a)
 			m->owe_quit = near && agree_say(a, r, AGREE_QUIT, 0, &quit) == -EAGAIN;
 		if (m->fence && !m->owe_decision)
 			agree_fence(a, r);
-		a->owes |= m->owe_decision || m->owe_quit;
+		a->owes |= m->owe_decision || m->owe_quit || m->fence;
 	}
 }
 

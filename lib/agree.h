@@ -110,6 +110,8 @@ void gy_agree_enter(struct gy_agree *a, enum gy_agree_what what, uint64_t flags)
 void gy_agree_leave(struct gy_agree *a, int err);
 /* Whom this rank waits for: calls fn for each. */
 void gy_agree_each_late(const struct gy_agree *a, void (*fn)(void *arg, int rank), void *arg);
+/* That peer has said FENCE. */
+void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer);
 /* Nothing of an agreement is to be said to that peer: it may be left. */
 bool gy_agree_has_told(const struct gy_engine *e, const struct gy_peer *peer);
 

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "lib/agree.h"
 #include "lib/comm.h"
 #include "lib/context.h"
 #include "lib/control.h"
@@ -150,6 +151,10 @@ static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct 
 	}
 	if (hdr->kind == GY_MSG_CONTROL) {
 		gy_control_deliver(e, peer, hdr, body);
+		return;
+	}
+	if (hdr->kind == GY_MSG_FENCE) {
+		gy_agree_fenced(e, peer);
 		return;
 	}
 	comm = gy_comm_find(e, hdr->comm);

@@ -69,6 +69,7 @@ enum gy_msg_kind {
 	GY_MSG_BYE,		/* I leave and shall start nothing more */
 	GY_MSG_BYE_ACK,		/* I need nothing more from you */
 	GY_MSG_CONTROL,		/* control.h; arg: number of the port */
+	GY_MSG_FENCE,		/* you have been declared dead; I hear you no more */
 };
 
 /*

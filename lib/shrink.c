@@ -73,6 +73,8 @@ static int shrink_agree(struct gyre_comm *comm, enum gy_agree_what what, uint64_
 		return -ENOMEM;
 	if (a->err || a->inside)
 		return a->err ? a->err : -EBUSY;
+	if (atomic_load_explicit(&comm->err, memory_order_relaxed) == -ESTALE)
+		return -ESTALE;
 	a->spare = spare;
 	gy_agree_enter(a, what, flags);
 	while (a->inside)

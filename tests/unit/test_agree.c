@@ -217,6 +217,18 @@ static int record_end(struct run *r, const struct gy_sim_rank *rank, struct reco
 	return 0;
 }
 
+/* Who leads may die with a decision that it has not told to all, or to anybody. */
+static void rank_may_die(struct run *r, struct gy_sim_rank *rank, const struct gyre_comm *comm)
+{
+	struct gy_sim_world *w = gy_sim_world(rank);
+
+	if (comm->rank || r->seed % 64 == 0 || (r->fault != KILL && r->fault != ALL) ||
+	    next(&r->rng) % 4)
+		return;
+	gy_sim_kill(w, gy_sim_rank_id(rank), gy_sim_now(w) + next(&r->rng) % (2 * US));
+	r->kills++;
+}
+
 /* An end for this rank alone: whether it may be. */
 static int rank_is_out(struct run *r, const struct gy_sim_rank *rank, int err)
 {
@@ -263,6 +275,7 @@ static int rank_agree(struct run *r, struct gy_sim_rank *rank, struct gyre_comm 
 	got.err = gyre_comm_agree(comm, flags);
 	if (got.err && got.err != -EOWNERDEAD)
 		return rank_is_out(r, rank, got.err);
+	rank_may_die(r, rank, comm);
 	got.flags = *flags;
 	if (got.flags & ~given)
 		return complain(r, rank, "flags that it did not give", 0);
@@ -278,6 +291,7 @@ static int rank_shrink(struct run *r, struct gy_sim_rank *rank, struct gyre_comm
 	got.err = gyre_comm_shrink(comm, newp);
 	if (got.err)
 		return rank_is_out(r, rank, got.err);
+	rank_may_die(r, rank, comm);
 	got.id = (*newp)->id;
 	got.size = (*newp)->size;
 	memcpy(got.ranks, (*newp)->ranks, (size_t)got.size * sizeof(got.ranks[0]));

@@ -204,6 +204,14 @@ static void revoke_incoming(struct gy_list *list, const void *ptr, size_t len)
 	}
 }
 
+/* It will not be handed over. */
+static void revoke_outgoing(struct sim_ep *ep, struct sim_parcel *p)
+{
+	ep->grains_out--;
+	sim_ep_freed(ep);
+	sim_parcel_free(p);
+}
+
 /* A grain with its source in the range, or NULL. */
 static struct sim_parcel *revoke_find(struct sim_ep *ep, const void *ptr, size_t len)
 {
@@ -235,8 +243,8 @@ void sim_ep_revoke(struct gy_ep *base, const void *ptr, size_t len)
 	while ((p = revoke_find(ep, ptr, len)) != NULL) {
 		if (p->pair && sim_one_in(p->world, 2))
 			sim_parcel_read(p->pair);
-		else
-			sim_parcel_free(p->pair);
+		else if (p->pair)
+			revoke_outgoing(ep, p->pair);
 		grain = p->grain;
 		sim_parcel_free(p);
 		gy_sent(&ep->base, grain);
