@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	%D%/check-man.sh \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
+	%D%/multi/bench_wan.sh \
 	%D%/multi/expect.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_training.sh \
@@ -221,7 +222,7 @@ LONG_TESTS += %D%/unit/test_agree
 	%D%/unit/net_fake.h
 
 check_PROGRAMS += %D%/multi/gyrerun_rank
-TESTS += %D%/multi/test_gyrerun.sh %D%/multi/test_info.sh
+TESTS += %D%/multi/bench_wan.sh %D%/multi/test_gyrerun.sh %D%/multi/test_info.sh
 %C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
 %C%_multi_gyrerun_rank_LDADD = libgyre.la
 
