@@ -31,6 +31,7 @@ unit_tests = \
 	%D%/unit/test_boot \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
+	%D%/unit/test_delayed_faults \
 	%D%/unit/test_delayed_adapt \
 	%D%/unit/test_delayed_save \
 	%D%/unit/test_fpenv \
@@ -92,7 +93,12 @@ endif
 	%D%/unit/kernels_ref.c \
 	%D%/unit/kernels_ref.h \
 	%D%/unit/test_kernels.c
+# Delayed collectives in the simulator.
+delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
+LONG_TESTS += %D%/unit/test_delayed_faults
+%C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_faults_SOURCES = %D%/unit/test_delayed_faults.c $(delayed_job)
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
 
 %C%_unit_test_merge_LDADD = $(LDADD) -lm

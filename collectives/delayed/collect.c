@@ -416,12 +416,15 @@ static void keep_rounds(struct gyre_delayed *d, const struct verdict *v)
 {
 	uint64_t k;
 
+	d->last_apply = 0;
 	for (k = d->applied + 1; k <= v->keep; k++) {
 		struct gy_round *r = gy_round_of(d, k);
 
 		r->state = GY_ROUND_COMMITTED;
+		/* whatever some may have heard; who has merged the one before is beyond its tick */
 		if (d->attr.apply == GYRE_APPLY_AGREED && k > v->known)
-			r->apply_tick = v->tick + 1;	/* whatever some may have heard */
+			r->apply_tick = gy_max(d->last_apply, v->tick + 1);
+		d->last_apply = r->apply_tick;
 	}
 	d->posted = d->started = d->done = d->committed = v->keep;
 }

@@ -479,7 +479,6 @@ void gy_rounds_abort(struct gyre_delayed *d, uint64_t last)
 		n = gy_rounds_inflight_own(d, d->applied);
 		gy_merge_unpost(d->attr.type, d->base, d->anchor, d->inflight, n, d->attr.count);
 	}
-	d->last_apply = gy_rounds_inflight(d) ? gy_round_of(d, d->posted)->apply_tick : 0;
 	d->started = gy_min(d->started, d->posted);
 	d->done = gy_min(d->done, d->posted);
 	d->committed = gy_min(d->committed, d->posted);

@@ -51,7 +51,8 @@ enum gyre_trigger {
 	 * also while they compute; DELTA or RAW, AGREED or ARRIVAL
 	 */
 	GYRE_TRIGGER_QUORUM,
-	GYRE_TRIGGER_MANUAL,	/* by gyre_delayed_post, on all ranks alike */
+	/* by gyre_delayed_post, on all ranks alike; with AGREED, at the same tick */
+	GYRE_TRIGGER_MANUAL,
 };
 
 /* When the result of a round is merged. */

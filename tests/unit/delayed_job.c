@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * delayed_job.c - jobs for the tests of delayed collectives: see delayed_job.h.
+ */
+#include "tests/unit/delayed_job.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/alloc.h"
+#include "lib/config.h"
+
+char job_said[1000];
+
+void job_log(enum gy_log_level level, const char *text)
+{
+	if (level == GY_LOG_ERROR)
+		snprintf(job_said, sizeof(job_said), "%s", text);
+}
+
+struct gyre_delayed_attr job_attr(uint32_t delay, uint32_t period)
+{
+	struct gyre_delayed_attr a;
+
+	gyre_delayed_attr_init(&a);
+	a.count = COUNT;
+	a.delay = delay;
+	a.period = period;
+	return a;
+}
+
+/* Whole eighths go, the rest stays. */
+static void job_filter(void *arg, void *s, size_t count, uint64_t round)
+{
+	float *v = s;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		v[i] = (float)(int)(v[i] * 8) / 8;
+}
+
+static int job_outer(void *arg, const struct gyre_round *round, void *anchor)
+{
+	const float *avg = round->avg;
+	float *a = anchor;
+	size_t i;
+
+	for (i = 0; i < round->count; i++)
+		a[i] += 0.5f * avg[i];
+	return 0;
+}
+
+/* A setting that create takes; what it refuses is tried again with other numbers. */
+struct gyre_delayed_attr job_draw(uint64_t *rng)
+{
+	struct gyre_delayed_attr a = job_attr(0, 1);
+
+	*rng = *rng * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	a.trigger = (enum gyre_trigger)(*rng >> 20 & 3);
+	a.apply = (enum gyre_apply)((*rng >> 23) % 3);
+	a.merge = (enum gyre_merge)((*rng >> 26) % 3);
+	a.payload = (enum gyre_payload)(*rng >> 29 & 1);
+	a.commit = (enum gyre_commit)(*rng >> 30 & 1);
+	a.period = 1 + (uint32_t)((*rng >> 31) % 4);
+	a.delay = (uint32_t)((*rng >> 34) % 7);
+	if (a.payload == GYRE_PAYLOAD_MODEL || a.merge != GYRE_MERGE_ADD_DIFF)
+		a.delay %= a.period + 1;
+	if (a.payload == GYRE_PAYLOAD_MODEL && a.merge == GYRE_MERGE_OVERWRITE)
+		a.delay %= a.period;
+	a.min_steps = a.period;
+	a.quorum = 1;
+	a.grace_ms = (uint32_t)(*rng >> 37 & 3);
+	a.margin = 1 + (uint32_t)(*rng >> 39 & 3);
+	a.max_delay = a.apply == GYRE_APPLY_AGREED ? a.margin + 4 : 0;
+	a.alpha = 0.5;
+	a.wire = (*rng >> 41 & 3) == 0 ? GYRE_BF16 : a.type;
+	if (a.trigger == GYRE_TRIGGER_QUORUM && a.apply == GYRE_APPLY_FIXED)
+		a.apply = GYRE_APPLY_ARRIVAL;
+	if (a.payload == GYRE_PAYLOAD_MODEL && a.trigger == GYRE_TRIGGER_QUORUM)
+		a.trigger = GYRE_TRIGGER_READY_ALL;
+	if (a.payload == GYRE_PAYLOAD_DELTA) {
+		a.filter = (*rng >> 43 & 3) == 0 ? job_filter : NULL;
+		a.outer = (*rng >> 45 & 3) == 0 ? job_outer : NULL;
+		if (!a.outer && (*rng >> 45 & 3) == 1) {
+			a.outer_lr = 0.5;
+			a.outer_momentum = 0.5;
+			a.outer_nesterov = *rng >> 47 & 1;
+		}
+		a.flags = *rng >> 48 & 1 ? GYRE_DELAYED_BY_STEPS : 0;
+	}
+	return a;
+}
+
+static void job_print_attr(const struct gyre_delayed_attr *a)
+{
+	printf("trigger %d, apply %d, merge %d, payload %d, commit %d, wire %d, flags %u, "
+	       "delay %u, period %u, margin %u, grace %u, %s, %s, outer_lr %g\n",
+	       (int)a->trigger, (int)a->apply, (int)a->merge, (int)a->payload, (int)a->commit,
+	       (int)a->wire, a->flags, a->delay, a->period, a->margin, a->grace_ms,
+	       a->filter ? "filter" : "", a->outer ? "outer" : "", a->outer_lr);
+}
+
+static int job_main(struct gy_sim_rank *rank, void *arg)
+{
+	struct job *j = arg;
+	struct gyre_context *ctx;
+	struct gy_config cfg;
+	int err;
+
+	if (j->begin)
+		j->begin(j, rank);
+	gy_config_init(&cfg);
+	cfg.stall_timeout_ms = 10000;
+	err = gy_sim_context(rank, &cfg, &ctx);
+	if (err)
+		return err;
+	err = j->fn(j, rank, ctx);
+	gyre_context_destroy(ctx);
+	return err;
+}
+
+int job_run(struct job *j)
+{
+	struct gy_sim_attr sim;
+	int err;
+
+	gy_sim_attr_init(&sim, j->nranks, j->seed);
+	sim.random_links = j->seed % 2;
+	sim.link.jitter_ns = 200000;
+	if (j->latency_ns) {
+		sim.random_links = false;
+		sim.link.latency_ns = j->latency_ns;
+	}
+	sim.deadline_ns = 100000 * MS;
+	sim.stats = &j->stats;
+	err = gy_sim_run(&sim, job_main, j);
+	if (!err && !j->leaks && gy_alloc_live()) {
+		printf("%ld blocks are left\n", gy_alloc_live());
+		err = -ENOTEMPTY;
+	}
+	if (err) {
+		printf("seed %llu: %d ranks: %s; logged last: %s\n", (unsigned long long)j->seed,
+		       j->nranks, gyre_strerror(err), job_said);
+		job_print_attr(&j->attr);
+	}
+	return err;
+}
+
+/* What rank adds to element i at each step: a multiple of 1/8. */
+float job_update(int rank, unsigned i)
+{
+	return (float)((int)((unsigned)rank * 5 + i * 3) % 16 - 7) / 8;
+}
+
+float job_mean_update(int nranks, unsigned i)
+{
+	float sum = 0;
+	int r;
+
+	for (r = 0; r < nranks; r++)
+		sum += job_update(r, i);
+	return sum / (float)nranks;
+}
+
+float job_initial(unsigned i)
+{
+	return (float)i - 10;
+}
+
+void job_step(float *x, int rank)
+{
+	unsigned i;
+
+	for (i = 0; i < COUNT; i++)
+		x[i] += job_update(rank, i);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef DELAYED_JOB_H
+#define DELAYED_JOB_H
+/*
+ * A job with a delayed collective in the simulator.  What ranks compute is dyadic, so that what x
+ * must be can be said exactly.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <gyre/gyre.h>
+
+#include "lib/log.h"
+#include "transports/sim/sim.h"
+
+#define MAX_RANKS 5
+#define COUNT 37
+#define STEP_NS 1000000u
+#define MS UINT64_C(1000000)
+
+/* A job, and what its ranks leave for the test. */
+struct job {
+	int nranks;
+	uint64_t seed;
+	struct gyre_delayed_attr attr;
+	int (*fn)(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx);
+	uint32_t latency_ns;		/* 0: of random links, or some microseconds */
+	unsigned ticks;
+	float x[MAX_RANKS][COUNT];
+	uint64_t log[MAX_RANKS][64];
+	uint64_t blocked_ns[MAX_RANKS];
+	const void *arg;
+	bool leaks;			/* a rank is killed with what its stack alone knows */
+	/* Runs first on each rank; may be NULL. */
+	void (*begin)(struct job *j, struct gy_sim_rank *rank);
+	struct gy_sim_stats stats;
+};
+
+/* 0, or an error; then the seed and the setting are printed. */
+int job_run(struct job *j);
+
+extern char job_said[1000];		/* the last error that was logged */
+void job_log(enum gy_log_level level, const char *text);	/* for gy_log_set_hook */
+
+struct gyre_delayed_attr job_attr(uint32_t delay, uint32_t period);
+/* Any of those that create takes. */
+struct gyre_delayed_attr job_draw(uint64_t *rng);
+
+/* What rank adds to element i at each step: a multiple of 1/8; and what x begins with. */
+float job_update(int rank, unsigned i);
+float job_mean_update(int nranks, unsigned i);
+float job_initial(unsigned i);
+void job_step(float *x, int rank);
+#endif
