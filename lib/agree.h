@@ -6,7 +6,8 @@
  * and gyre_comm_shrink stand on.  Each communicator has a port for it, its first, from when it is
  * opened until long after its user has destroyed it, since slower ranks may still ask.
  *
- *   agree.c	the protocol	shrink.c   waiting for it, who is late, the public calls
+ *   agree.c, agree_role.c, agree_say.c	the protocol
+ *   shrink.c				waiting for it, who is late, the public calls
  *
  * Locking: driver.
  */
@@ -99,7 +100,7 @@ static inline void gy_set_add(uint8_t *set, int i)
 	set[i / 8] |= (uint8_t)(1 << i % 8);
 }
 
-/* ---- agree.c ---- */
+/* ---- agree.c, agree_say.c ---- */
 void gy_agree_open(struct gyre_comm *comm);
 void gy_agree_close(struct gyre_comm *comm);
 /* That of comm, made when needed; NULL: no memory. */

@@ -37,6 +37,9 @@ libgy_la_SOURCES += \
 libgy_la_SOURCES += \
 	%D%/agree.c \
 	%D%/agree.h \
+	%D%/agree_priv.h \
+	%D%/agree_role.c \
+	%D%/agree_say.c \
 	%D%/api_coll.c \
 	%D%/comm.c \
 	%D%/comm.h \
