@@ -33,6 +33,7 @@ unit_tests = \
 	%D%/unit/test_delayed \
 	%D%/unit/test_delayed_faults \
 	%D%/unit/test_delayed_adapt \
+	%D%/unit/test_delayed_attr \
 	%D%/unit/test_delayed_save \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
@@ -98,6 +99,8 @@ delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
 LONG_TESTS += %D%/unit/test_delayed_faults
 %C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_attr_SOURCES = %D%/unit/test_delayed_attr.c $(delayed_job)
+%C%_unit_test_delayed_attr_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_faults_SOURCES = %D%/unit/test_delayed_faults.c $(delayed_job)
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
 
