@@ -14,6 +14,7 @@ EXTRA_DIST += \
 	%D%/check-symbols.sh \
 	%D%/multi/bench_wan.sh \
 	%D%/multi/expect.sh \
+	%D%/multi/test_delayed_save.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_training.sh \
 	%D%/multi/test_gyrerun.sh \
@@ -229,6 +230,12 @@ LONG_TESTS += %D%/unit/test_agree
 	%D%/fuzz/fuzz_hello.c \
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h
+
+# Saved in one job, loaded in another.
+check_PROGRAMS += %D%/multi/delayed_save
+TESTS += %D%/multi/test_delayed_save.sh
+%C%_multi_delayed_save_SOURCES = %D%/multi/delayed_save.c
+%C%_multi_delayed_save_LDADD = libgyre.la
 
 check_PROGRAMS += %D%/multi/gyrerun_rank
 TESTS += %D%/multi/bench_wan.sh %D%/multi/test_gyrerun.sh %D%/multi/test_info.sh
