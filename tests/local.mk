@@ -102,6 +102,10 @@ LONG_TESTS += %D%/unit/test_delayed_faults
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_attr_SOURCES = %D%/unit/test_delayed_attr.c $(delayed_job)
 %C%_unit_test_delayed_attr_LDADD = $(LDADD) -lm
+# And with processes.
+check_PROGRAMS += %D%/multi/test_delayed
+TESTS += %D%/multi/test_delayed
+%C%_multi_test_delayed_LDADD = libgyre.la
 %C%_unit_test_delayed_faults_SOURCES = %D%/unit/test_delayed_faults.c $(delayed_job)
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
 
