@@ -335,6 +335,7 @@ static void bad_request(struct env *env)
 static void bad_comm(struct env *env)
 {
 	struct gyre_comm *sub = NULL;
+	uint64_t flags = 0;
 	char text[100];
 
 	BAD(gyre_comm_rank(NULL), "comm");
@@ -342,6 +343,10 @@ static void bad_comm(struct env *env)
 	BAD(gyre_comm_split(NULL, 0, 0, &sub), "comm");
 	BAD(gyre_comm_split(env->world, 0, 0, NULL), "newp");
 	BAD(gyre_comm_split(env->world, -2, 0, &sub), "color");
+	BAD(gyre_comm_agree(NULL, &flags), "comm");
+	BAD(gyre_comm_agree(env->world, NULL), "flags");
+	BAD(gyre_comm_shrink(NULL, &sub), "comm");
+	BAD(gyre_comm_shrink(env->world, NULL), "newp");
 	BAD(gyre_comm_describe(NULL, "allreduce", 1, text, sizeof(text)), "comm");
 	BAD(gyre_comm_describe(env->world, NULL, 1, text, sizeof(text)), "coll");
 	BAD(gyre_comm_describe(env->world, "alltoallx", 1, text, sizeof(text)), "alltoallx");
