@@ -473,12 +473,11 @@ static int load_agree(const struct gyre_delayed *d, const struct save_state *s, 
 	const struct load_said own = {
 		.err = err, .applied = s->applied, .done = s->done, .tick = s->tick
 	};
+	struct load_said *const all = (struct load_said *)d->standings;	/* room for them */
 	const int n = d->calls->size;
-	struct load_said *all = gy_alloc_array((size_t)n, sizeof(*all));
 	int r, failed;
 
-	if (!all)
-		return -ENOMEM;
+	_Static_assert(sizeof(*all) <= sizeof(*d->standings), "standings are larger");
 	failed = gyre_allgather(&own, all, sizeof(own), GYRE_UINT8, d->calls);
 	*keep = *tick = 0;
 	for (r = 0; r < n && !failed; r++) {
@@ -489,7 +488,6 @@ static int load_agree(const struct gyre_delayed *d, const struct save_state *s, 
 	for (r = 0; r < n && !failed; r++)
 		if (all[r].done < *keep)	/* COMMIT_NONE */
 			failed = load_wrong("a rank had merged a round that was not done on all");
-	gy_free(all);
 	return failed;
 }
 
