@@ -62,7 +62,7 @@ static double adapt_percentile(double *v, unsigned n)
 
 static double adapt_time(const double *of, enum adapt_value value)
 {
-	return of[value] > GY_ADAPT_UNKNOWN ? -of[value] : 0;
+	return of[value] > GY_ADAPT_UNKNOWN ? 0 - of[value] : 0;
 }
 
 void gy_adapt_measure(const double *values, unsigned nrounds, struct gy_adapt_measures *m)
