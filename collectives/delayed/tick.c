@@ -128,7 +128,8 @@ static int merge_outer(struct gyre_delayed *d, struct gy_round *r)
 	return d->attr.outer(d->attr.outer_arg, &round, d->anchor);
 }
 
-static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_merge merge)
+static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_merge merge,
+		       unsigned ninflight)
 {
 	struct gy_merge_apply m = merge_of(d, r);
 	int err;
@@ -144,8 +145,7 @@ static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_mer
 	m.b = d->base;
 	m.own = r->own;
 	/* OVERWRITE: x is the anchor; what is under way comes back with its average */
-	if (merge != GYRE_MERGE_OVERWRITE)
-		m.ninflight = gy_rounds_inflight_own(d, r->number);
+	m.ninflight = merge == GYRE_MERGE_OVERWRITE ? 0 : ninflight;
 	m.inflight = d->inflight;
 	m.x = d->x;
 	m.alpha = d->attr.alpha;
@@ -173,11 +173,15 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 	struct gy_round *r = gy_round_of(d, d->applied + 1);
 	struct gy_engine *e = &d->ctx->engine;
 	const uint64_t start = gy_delayed_now(d);
+	unsigned ninflight;
 	int err;
 
+	gy_engine_enter(e);	/* QUORUM: the driver may join a round at any time */
 	gy_assert(r->state == GY_ROUND_COMMITTED);
+	ninflight = gy_rounds_inflight_own(d, r->number);
+	gy_engine_leave(e);
 	if (r->sums[0] > 0 && !r->ignored) {
-		err = merge_round(d, r, merge);
+		err = merge_round(d, r, merge, ninflight);
 		if (err)
 			return merge_fail(d, r, err < 0 ? err : -EPROTO);
 	}
