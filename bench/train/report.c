@@ -176,7 +176,7 @@ void report_point(struct report *r, const struct point *p)
 	report_next_line(r, false);
 	fprintf(r->text,
 		"epoch %*.*f/%d  loss %.4f  test %5.2f %%  %.0f images/s  "
-		"step %.1f ms + %.1f ms waiting  %s to go\n",
+		"step %.1f ms + %.1f ms exchanging  %s to go\n",
 		r->opt->evals > 1 ? 5 : 2, r->opt->evals > 1 ? 2 : 0, p->epoch, r->opt->epochs,
 		p->loss, 100 * p->accuracy, p->images_per_s, p->compute_ms, p->exposed_ms, eta);
 	fflush(r->text);
