@@ -204,8 +204,8 @@ static int cost_run(const struct cost *c)
 		return err;
 	copy = cost_copy(c, moved);
 	if (c->rank == 0)
-		printf("a round of %.1f MB: %.3f s of processor time; copy of %.1f MB %.3f s, passes "
-		       "of the caller %.3f s: ratio %.2f\n",
+		printf("a round of %.1f MB: %.3f s of processor time; copy of %.1f MB %.3f s, "
+		       "passes of the caller %.3f s: ratio %.2f\n",
 		       (double)c->count * 4e-6, cpu, (double)moved * 1e-6, copy, passes,
 		       cpu / (copy + passes));
 	return c->seconds > 0 ? cost_throughput(c) : 0;

@@ -24,7 +24,7 @@
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
  *   straight.c	the small-message executor		peer.c	   connections and their loss
  *   pool.c	slots					engine.c   token, waiting, time
- *   deliver.c	small messages that come		park.c	   small messages: allowance, waiting
+ *   deliver.c	small messages that come		park.c	   small messages that wait
  *   control.c	control messages beside operations
  */
 #include <gyre/types.h>

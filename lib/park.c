@@ -38,7 +38,8 @@ gy_cold void gy_peer_credit_slow(struct gy_engine *e, struct gy_peer *peer)
 {
 	struct gy_hdr hdr = { .kind = GY_MSG_CREDIT };
 
-	gy_peer_msg(e, peer, &hdr, NULL);	/* on -EAGAIN, the next message has it, or the tick */
+	/* on -EAGAIN, the next message has it, or the tick */
+	gy_peer_msg(e, peer, &hdr, NULL);
 }
 
 void gy_unpark(struct gy_engine *e, struct gy_parked *p)
