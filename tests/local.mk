@@ -1,7 +1,7 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
 # Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_agree=120 test_conformance=180 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 train_methods=180
+TEST_LIMITS = test_agree=120 test_conformance=180 test_delayed_faults=120 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 train_methods=180
 
 EXTRA_DIST += \
 	%D%/check-cppcheck.sh \
@@ -70,6 +70,7 @@ unit_tests += \
 	%D%/unit/test_train_input \
 	%D%/unit/test_train_run
 TESTS += %D%/multi/train.sh %D%/multi/train_methods.sh
+LONG_TESTS += %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS

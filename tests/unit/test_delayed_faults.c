@@ -280,7 +280,7 @@ static int killed_run(struct job *j, struct deaths *dead)
 
 static void test_killed(void **state)
 {
-	const unsigned seeds = getenv("GY_TEST_LONG") ? 3000 : 150;
+	const unsigned seeds = getenv("GY_TEST_LONG") ? 1000 : 150;
 	unsigned rebound = 0;
 	uint64_t seed;
 
@@ -466,7 +466,7 @@ static void wreck_check(const struct job *j, const struct wreck *w)
 
 static void test_wrecks(void **state)
 {
-	const unsigned seeds = getenv("GY_TEST_LONG") ? 2000 : 100;
+	const unsigned seeds = getenv("GY_TEST_LONG") ? 600 : 100;
 	unsigned recovered = 0;
 	const char *only = getenv("GY_TEST_SEED");
 	uint64_t seed, span;
