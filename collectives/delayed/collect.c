@@ -40,6 +40,8 @@ static uint64_t most(const struct gy_delayed_standing *all, int n, size_t off)
 static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing *own)
 {
 	own->begun = gy_delayed_is_led(d) ? d->start : d->posted;
+	own->posted = d->posted;
+	own->residue = d->residue;
 	own->done = d->done;
 	own->committed = d->committed;
 	own->applied = d->applied;
@@ -120,7 +122,7 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 	err = standing_gather(d, "gyre_delayed_set", &own, d->calls);
 	if (err)
 		return err;
-	change.round = gy_max(from_round, MOST(d->standings, d->calls->size, begun) + 1);
+	change.round = gy_max(from_round, MOST(d->standings, d->calls->size, posted) + 1);
 	change.not_before = MOST(d->standings, d->calls->size, tick) + 1;
 	gy_engine_enter(&d->ctx->engine);
 	gy_delayed_change(d, &change);
@@ -153,12 +155,17 @@ static void drain_settle(struct gyre_delayed *d, uint64_t last)
 
 	gy_engine_enter(e);
 	d->epoch++;
+	d->grace_ends = 0;
 	if (gy_delayed_is_led(d)) {
 		if (d->posted > last)
 			gy_rounds_abort(d, last);
 		d->said_ready = gy_min(d->said_ready, last);
-		for (i = 0; i < d->comm->size; i++)
-			d->members[i].ready = gy_min(d->members[i].ready, last);
+		for (i = 0; i < d->comm->size; i++) {
+			struct gy_delayed_member *m = &d->members[i];
+
+			m->ready = m->early == last + 1 ? m->early : gy_min(m->ready, last);
+			m->early = 0;
+		}
 		d->start = last;
 	}
 	gy_rounds_pump(d);
@@ -245,6 +252,8 @@ static int drain_last(struct gyre_delayed *d)
 		err = drain_wait(d, drain_is_committed);
 	if (!err)
 		err = gy_delayed_merge(d, GYRE_MERGE_OVERWRITE);
+	if (!err)
+		d->residue = false;
 	if (!gy_delayed_is_led(d))
 		d->last_post = last_post;
 	if (!err && gy_round_of(d, d->applied)->sums[0] <= 0)
@@ -252,13 +261,13 @@ static int drain_last(struct gyre_delayed *d)
 	return err;
 }
 
-/* Whether some rank has something that it has not contributed, as far as ticks tell. */
+/* Whether some rank has something that it has not contributed. */
 static bool drain_is_stepped(const struct gyre_delayed *d)
 {
 	int r;
 
 	for (r = 0; r < d->calls->size; r++)
-		if (d->standings[r].tick > d->standings[r].taken)
+		if (d->standings[r].tick > d->standings[r].taken || d->standings[r].residue)
 			return true;
 	return false;
 }
@@ -304,6 +313,8 @@ static int drain_merge_all(struct gyre_delayed *d)
 	err = standing_gather(d, "gyre_delayed_drain", &own, d->calls);
 	if (!err)
 		err = drain_rounds(d);
+	if (!err)
+		d->drained = d->tick;
 	collect_freeze(d, &d->frozen, false);
 	return err;
 }
@@ -462,6 +473,7 @@ static void handle_move(struct gyre_delayed *d, const struct verdict *v, struct 
 	schedule_take(d, comm->size, v);
 	d->start = gy_delayed_is_led(d) ? v->keep : GY_NO_TICK;
 	d->frozen = d->parted = false;
+	d->drained = d->tick;
 	d->epoch = 0;
 	gy_rounds_open(d);
 }
@@ -493,6 +505,9 @@ static int handle_rebind(struct gyre_delayed *d, const char *call, bool abort,
 	return 0;
 
 destroy_comms:
+	/* Refused, by all alike: the handle goes on as it was.  Else some may have moved. */
+	if (d->parted && !gyre_comm_status(calls, NULL, 0))
+		collect_freeze(d, &d->parted, false);
 	gyre_comm_destroy(comm);
 	gyre_comm_destroy(calls);
 	return err;

@@ -335,8 +335,13 @@ static int create_agree(struct said *own, struct gyre_comm *comm)
 	struct said *all = gy_alloc_array((size_t)n, sizeof(*all));
 	int err;
 
-	if (!all)
+	if (!all) { /* or the others would wait */
+		gy_engine_enter(&comm->ctx->engine);
+		gy_comm_fail(comm, -ENOMEM, "rank %d has no memory for a delayed collective",
+			     comm->rank);
+		gy_engine_leave(&comm->ctx->engine);
 		return -ENOMEM;
+	}
 	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
 	if (!err)
 		err = said_judge(all, n);
@@ -396,7 +401,7 @@ static int create_memory(struct gyre_delayed *d, int nranks)
 {
 	int err;
 
-	d->nrounds = (unsigned)gy_max(d->attr.ring, gy_delayed_ring(&d->attr));
+	d->nrounds = (unsigned)(d->attr.ring ? d->attr.ring : gy_delayed_ring(&d->attr));
 	d->rounds = gy_alloc_array(d->nrounds, sizeof(*d->rounds));
 	d->inflight = gy_alloc_array(d->nrounds, sizeof(*d->inflight));
 	d->commit_ticks = gy_alloc_array(d->nrounds, sizeof(*d->commit_ticks));
@@ -568,6 +573,11 @@ void gyre_delayed_destroy(struct gyre_delayed *d)
 	e = &d->ctx->engine;
 	gy_engine_enter(e);
 	gy_rounds_pump(d);
+	/* Others would wait for its rounds for ever. */
+	if (gy_delayed_is_led(d) && d->drained != d->tick && !gy_delayed_status(d))
+		gy_comm_fail(d->comm, -ECANCELED,
+			     "rank %d has destroyed its delayed collective without a drain",
+			     d->comm->rank);
 	gy_engine_leave(e);
 	gy_rounds_close(d);
 	gyre_comm_destroy(d->calls);

@@ -70,6 +70,7 @@ struct gy_round {
 /* What the leader knows of a rank, and has told it: numbers of rounds. */
 struct gy_delayed_member {
 	uint64_t ready, done;
+	uint64_t early; /* READY of the next epoch: this rank has left a drain first */
 	uint64_t told_start, told_commit;
 };
 
@@ -84,6 +85,8 @@ struct gy_delayed_change {
 struct gy_delayed_standing {
 	uint64_t call[3];	/* arguments, that must be equal */
 	uint64_t begun;		/* the last round that this rank has begun, or knows of */
+	uint64_t posted;
+	uint64_t residue; /* 1: see struct gyre_delayed */
 	uint64_t done, committed, applied;
 	uint64_t tick, next, taken;
 	uint64_t nsets;
@@ -122,6 +125,8 @@ struct gyre_delayed {
 	uint64_t next;			/* PERIOD: tick of the next trigger */
 	uint64_t last_apply;		/* apply tick of the last round that has one */
 	double weight;			/* the last that was not 0 */
+	bool residue; /* a filter or narrow wire may have left some progress */
+	uint64_t drained; /* tick of the last drain */
 	struct gy_round *handed;	/* RAW: its result is with the caller; or NULL */
 	/* MODEL: own of slot 0 holds what red / model_sum does not: the model merged last */
 	bool model_known;

@@ -18,6 +18,8 @@
 #include "collectives/delayed/merge.h"
 #include "lib/alloc.h"
 
+#define TELL_NS (2 * 1000 * 1000 * 1000ull)
+
 enum round_message {
 	ROUND_READY = 1,
 	ROUND_START,
@@ -322,6 +324,8 @@ static int leader_hear(struct gyre_delayed *d, int rank, const struct gy_hdr *hd
 	case ROUND_READY:
 		if (hdr->seq == d->epoch && hdr->off == d->start + 1)
 			m->ready = hdr->off;
+		else if (hdr->seq == d->epoch + 1)
+			m->early = hdr->off;
 		return 0;
 	case ROUND_DONE: /* it has run with this rank, so it has started here */
 		if (!round_is_said(d) || hdr->off != m->done + 1 || hdr->off > d->started)
@@ -426,11 +430,36 @@ void gy_rounds_open(struct gyre_delayed *d)
 	gy_engine_exit(e);
 }
 
+static bool rounds_are_told(struct gyre_delayed *d)
+{
+	return round_is_leader(d) ? leader_tell_all(d) : member_tell(d);
+}
+
+/* Others wait for what this rank has still to say: tries for a while. */
+static void rounds_tell_rest(struct gyre_delayed *d)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	const uint64_t end = gy_delayed_now(d) + TELL_NS * (uint64_t)d->ctx->cfg.time_scale;
+	unsigned idle = 0;
+
+	while (!gy_delayed_status(d) && !rounds_are_told(d)) {
+		if (gy_delayed_now(d) > end) {
+			gy_comm_fail(d->comm, -ETIMEDOUT,
+				     "rank %d ends a delayed collective and cannot say so",
+				     d->comm->rank);
+			return;
+		}
+		if (!gy_engine_progress(e))
+			gy_engine_wait_step(e, &idle);
+	}
+}
+
 void gy_rounds_close(struct gyre_delayed *d)
 {
 	struct gy_engine *e = &d->ctx->engine;
 
 	gy_engine_enter(e);
+	rounds_tell_rest(d);
 	if (d->committed < d->started && !gy_delayed_status(d))
 		gy_comm_fail(d->comm, -ECANCELED,
 			     "rank %d aborted round %llu of a delayed collective", d->comm->rank,
@@ -494,13 +523,17 @@ int gy_delayed_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_dela
 					       : (uint64_t)cfg->stall_timeout_ms;
 	const uint64_t start = gy_delayed_now(d);
 	struct gy_engine *e = &d->ctx->engine;
+	uint64_t since = start;
 	unsigned idle = 0;
 	int err = 0;
 
 	while (!until(d) && !(err = gy_delayed_status(d))) {
 		if (gy_engine_progress(e)) {
 			idle = 0;
-		} else if (ms && gy_delayed_now(d) - start > ms * UINT64_C(1000000)) {
+			if (!d->attr.timeout_ms) /* else it bounds the whole wait */
+				since = gy_delayed_now(d);
+		}
+		if (ms && gy_delayed_now(d) - since > ms * UINT64_C(1000000)) {
 			err = -ETIMEDOUT;
 			break;
 		}

@@ -254,6 +254,7 @@ static void post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	};
 
 	r->contributes = true;
+	d->residue |= d->base && (filter || d->attr.wire != d->attr.type);
 	r->weights[0] = r->weight;
 	r->weights[1] = r->weight * (double)steps;
 	r->in_place = scale != 1 || d->attr.wire != d->attr.type;
