@@ -78,7 +78,7 @@ static void test_constant(void **state)
 			for (commit = 0; commit < 2; commit++) {
 				struct job j = {
 					.nranks = seed % 3 ? 4 : 2,
-					.seed = seed++,
+					.seed = seed,
 					.attr = job_attr(delay, p),
 					.fn = constant_main,
 					.ticks = 25,
@@ -87,6 +87,7 @@ static void test_constant(void **state)
 				j.attr.commit = (enum gyre_commit)commit;
 				assert_int_equal(job_run(&j), 0);
 				check_equal(&j);
+				seed++;
 			}
 		}
 	}
