@@ -82,7 +82,7 @@ EXTRA_DIST += %D%/instructions.sh %D%/instructions-verbs.sh
 noinst_PROGRAMS += %D%/round_cost
 %C%_round_cost_SOURCES = %D%/round_cost.c
 %C%_round_cost_LDADD = libgyre.la -lm
-EXTRA_DIST += %D%/headline
+EXTRA_DIST += %D%/headline %D%/dts.svg
 
 # Links nothing of gyre.
 noinst_PROGRAMS += %D%/gyre-limits
