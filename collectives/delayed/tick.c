@@ -238,8 +238,10 @@ static void post_model_again(struct gyre_delayed *d, struct gy_round *r)
 	d->model_sum = 0;
 }
 
-static void post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
+/* False: it is not finite, and base is as it was. */
+static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
 {
+	const bool check = d->attr.flags & GYRE_DELAYED_CHECK_FINITE;
 	const uint64_t steps = d->tick - d->taken;
 	const double scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
 								   : r->weight;
@@ -260,37 +262,39 @@ static void post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	r->in_place = scale != 1 || d->attr.wire != d->attr.type;
 	if (r->in_place)
 		p.red = r->red;
-	if (filter) {
+	if (filter || (check && p.b)) {
 		gy_merge_progress(p.type, p.own, p.x, p.b, p.n);
-		d->attr.filter(d->attr.filter_arg, p.own, p.n, r->number);
+		if (filter)
+			d->attr.filter(d->attr.filter_arg, p.own, p.n, r->number);
 		p.x = NULL;
+	}
+	if (check && !gy_merge_finite(p.type, p.x ? p.x : p.own, p.n)) {
+		r->contributes = false;
+		return false;
 	}
 	gy_merge_post(&p);
 	d->stats.bytes += d->attr.count * gyre_type_size(d->attr.wire);
+	return true;
 }
 
-/* Without the token: the round is FILLING. */
-static void post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
+/* Without the token: the round is FILLING.  False: what it was to contribute is not finite. */
+static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
 		      bool last)
 {
 	const uint64_t start = gy_delayed_now(d);
+	bool finite = true;
 
 	/* divided by its steps, no step is nothing */
 	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && d->tick == d->taken)
 		weight = 0;
 	r->weight = weight;
 	if (weight > 0)
-		post_take(d, r, v, d->attr.filter && !last);
+		finite = post_take(d, r, v, d->attr.filter && !last);
 	else if (d->attr.payload == GYRE_PAYLOAD_MODEL)
 		post_model_again(d, r);
 	d->stats.abstained += weight <= 0;
 	d->stats.merge_ns += gy_delayed_now(d) - start;
-}
-
-static bool post_is_finite(const struct gyre_delayed *d, const struct gy_round *r)
-{
-	return !(d->attr.flags & GYRE_DELAYED_CHECK_FINITE) || !r->contributes ||
-	       gy_merge_finite(d->attr.type, r->own, d->attr.count);
+	return finite;
 }
 
 static struct gy_round *post_slot(struct gyre_delayed *d, int *err)
@@ -313,8 +317,7 @@ int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool l
 	gy_engine_leave(e);
 	if (!r)
 		return err;
-	post_fill(d, r, v, weight, last);
-	finite = post_is_finite(d, r);
+	finite = post_fill(d, r, v, weight, last);
 	gy_engine_enter(e);
 	if (r->contributes)
 		d->taken = d->tick;

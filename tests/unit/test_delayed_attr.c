@@ -298,6 +298,10 @@ static void test_nan(void **state)
 		};
 
 		j.attr.flags = GYRE_DELAYED_CHECK_FINITE;
+		if (seed % 2) {
+			j.attr.delay = 1;
+			j.attr.merge = GYRE_MERGE_OVERWRITE;
+		}
 		assert_int_equal(job_run(&j), 0);
 		for (r = 1; r < 3; r++)
 			assert_memory_equal(j.x[r], j.x[0], sizeof(j.x[0]));
