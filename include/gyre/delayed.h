@@ -162,6 +162,7 @@ struct gyre_tick {
 };
 
 struct gyre_delayed_stats {
+	/* rounds: posted here; applied, also some that began without this rank (QUORUM) */
 	uint64_t ticks, posted, applied, skipped, aborted, abstained;
 	uint64_t committed;		/* last round known to be committed */
 	uint64_t blocked_ns, merge_ns;	/* on the caller's thread: waiting; copying and merging */
