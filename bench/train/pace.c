@@ -68,7 +68,14 @@ double pace_rest(const struct pace *pace, uint64_t step, double worked)
 {
 	const double whole = pace->step_seconds > 0 ? pace->step_seconds : worked;
 
-	return whole * pace_factor(pace, step) - worked;
+	return whole * pace_factor(pace, step) - worked - pace->late;
+}
+
+void pace_end(struct pace *pace, uint64_t step, double took)
+{
+	const double late = pace->late + took - pace->step_seconds * pace_factor(pace, step);
+
+	pace->late = fmin(fmax(late, 0), pace->step_seconds);
 }
 
 void pace_sleep(double seconds)

@@ -19,6 +19,7 @@ struct pace_straggler {
 
 struct pace {
 	double step_seconds; /* 0: no padding */
+	double late;	     /* seconds that steps took too long, still to be made up for */
 	uint64_t seed;
 	int rank;
 	int nstragglers;
@@ -35,8 +36,16 @@ int pace_init(struct pace *pace, const char *text, double step_seconds, uint64_t
 /* How much longer than others' this rank's step is: the same for the same seed, rank and step. */
 double pace_factor(const struct pace *pace, uint64_t step);
 
-/* What is left of a step in which the rank has worked for so long. */
+/* What is left of a step in which the rank has worked for so long, less what steps before took too
+ * long. */
 double pace_rest(const struct pace *pace, uint64_t step, double worked);
+
+/*
+ * The step has ended and took so long, not counting the exchange with others: what a padded step
+ * took too long, since ranks share processors or the sleep was long, the next ones make up for, up
+ * to the length of one.
+ */
+void pace_end(struct pace *pace, uint64_t step, double took);
 
 /* Does nothing when seconds <= 0. */
 void pace_sleep(double seconds);

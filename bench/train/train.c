@@ -176,7 +176,8 @@ static void train_ready(void *arg, size_t first)
 static int train_step(struct trainer *t, double epoch)
 {
 	struct method *m = t->method;
-	const double start = clock_seconds();
+	const double start = clock_seconds(), exposed = m->exposed;
+	double took;
 	int err;
 
 	data_batch(&t->data, &t->data.train, shards_pick(t->shards, t->step), t->opt->batch, t->x,
@@ -195,7 +196,9 @@ static int train_step(struct trainer *t, double epoch)
 	t->step++;
 	t->since.steps++;
 	t->since.loss += m->grads[t->nparams];
-	t->since.seconds += clock_seconds() - start;
+	took = clock_seconds() - start;
+	t->since.seconds += took;
+	pace_end(&t->pace, t->step - 1, took - (m->exposed - exposed));
 	if (t->monitor)
 		monitor_set(t->monitor, t->step);
 	return 0;

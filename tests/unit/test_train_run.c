@@ -197,6 +197,23 @@ static void stragglers_are_slow(void **state)
 	assert_in_range(slow, 900, 1100);
 }
 
+static void late_steps_are_made_up_for(void **state)
+{
+	struct pace pace = make_pace("1:4", 0.5, 1);
+
+	pace_end(&pace, 0, 2.25);
+	assert_true(pace_rest(&pace, 1, 0.5) == 1.25);
+	pace_end(&pace, 1, 1.75);
+	assert_true(pace_rest(&pace, 2, 0.5) == 1.5);
+	pace_end(&pace, 2, 1); /* nothing is saved for later */
+	assert_true(pace_rest(&pace, 3, 0.5) == 1.5);
+	pace_end(&pace, 3, 100); /* and a long stall is not made up for */
+	assert_true(pace_rest(&pace, 4, 0.5) == 1);
+	pace = make_pace(NULL, 0, 1);
+	pace_end(&pace, 0, 3);
+	assert_true(pace_rest(&pace, 1, 3) == 0);
+}
+
 static void stragglers_are_drawn_apart(void **state)
 {
 	const struct pace a = make_pace("random:0.5:2", 0, 0), b = make_pace("random:0.5:2", 0, 1);
@@ -361,6 +378,7 @@ int main(void)
 		cmocka_unit_test(small_alpha_makes_shards_uneven),
 		cmocka_unit_test(shards_refuse_what_cannot_be),
 		cmocka_unit_test(stragglers_are_slow),
+		cmocka_unit_test(late_steps_are_made_up_for),
 		cmocka_unit_test(stragglers_are_drawn_apart),
 		cmocka_unit_test(stragglers_are_checked),
 		cmocka_unit_test(sleep_is_not_short),
