@@ -29,6 +29,12 @@ static void delayed_attr_dts(struct gyre_delayed_attr *attr, const struct option
 	gyre_dts_attr(attr, opt->delay, opt->period);
 }
 
+static void delayed_attr_dts_overwrite(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	gyre_dts_attr(attr, opt->delay, opt->period);
+	attr->merge = GYRE_MERGE_OVERWRITE;
+}
+
 static void delayed_attr_lasgd(struct gyre_delayed_attr *attr, const struct options *opt)
 {
 	gyre_lasgd_attr(attr, opt->period);
@@ -70,6 +76,7 @@ static const struct {
 	void (*fill)(struct gyre_delayed_attr *attr, const struct options *opt);
 } delayed_methods[] = {
 	{ "dts", delayed_attr_dts },
+	{ "dts-overwrite", delayed_attr_dts_overwrite },
 	{ "lasgd", delayed_attr_lasgd },
 	{ "local", delayed_attr_local },
 	{ "postlocal", delayed_attr_postlocal },

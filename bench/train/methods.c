@@ -11,6 +11,8 @@ static const struct methods_row methods_table[] = {
 	{ "sync", "gradients averaged in each step", .period = 1 },
 	{ "dts", "the progress of period steps, corrected delay steps later",
 	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
+	{ "dts-overwrite", "likewise without correction: the late mean replaces the model",
+	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
 	{ "lasgd", "models averaged when all have done period steps; nobody waits",
 	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS, .period = 8, .own_pace = true },
 	{ "local", "models averaged every period steps",

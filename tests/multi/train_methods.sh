@@ -71,6 +71,7 @@ if [ "${GY_TEST_LONG:-0}" = 0 ]; then
 	exit $failed
 fi
 check_method sync
+check_method dts-overwrite --delay 2 --period 4
 check_method local --period 4
 check_method postlocal --period 4 --switch 0.7
 check_method cocod --period 4
