@@ -3,68 +3,86 @@
 # check-layers.sh - who may include what: include <- lib <- { transports, collectives }.
 #
 # Names in quotes start with a layer's directory.  Only lib/registry.[ch] names implementations.
+# Files begin with the licence, and are in a local.mk: others are missing in the distribution.
 cd "${top_srcdir:-$(dirname "$0")/..}" || exit 1
-bad=0
-
-complain() {
-	echo "$1: $2"
-	bad=$((bad + 1))
-}
-
-# allowed FILE: a pattern of the #include operands that this file may have.
-allowed() {
-	local system='<[a-z0-9_/.-]+\.h>' dir
-	case $1 in
-	include/gyre/*) echo '<(gyre/[a-z0-9]+|std[a-z]+)\.h>' ;;
-	lib/*) echo "$system|\"lib/.*\"" ;;
-	transports/*)
-		dir=${1#transports/}
-		echo "$system|\"(lib|transports/${dir%%/*})/.*\""
-		;;
-	collectives/delayed/*) echo "$system|\"(lib|collectives)/.*\"" ;;
-	collectives/*)	# planners: no sockets, no threads, nothing but the contracts
-		echo '<(gyre/.*|std[a-z]+|string|limits|errno)\.h>|"(lib/(coll|plan|util)|collectives/.*)\.h"'
-		;;
-	bench/kernels.c) echo "$system|\"(lib|collectives/delayed)/.*\"" ;;	# measures what the API does not show
-	bench/predict.c) echo "$system|\"(lib|transports/sim)/.*\"" ;;	# runs in the simulator
-	bench/*) echo "$system|\"bench/.*\"" ;;
-	tools/*) echo "$system|\"(lib|tools)/.*\"" ;;
-	interop/*) echo "$system|\"interop/.*\"" ;;
-	tests/*) echo "$system|\"(lib|transports|collectives|tools|bench|tests)/.*\"" ;;
-	esac
-}
-
 mapfile -t files < <(find include lib transports collectives bench tools interop tests \
 	-name '*.[ch]' 2>/dev/null | sort)
-for f in "${files[@]}"; do
-	pattern=$(allowed "$f")
-	while read -r operand; do
-		if ! [[ $operand =~ ^($pattern)$ ]]; then
-			complain "$f" "must not include $operand"
-		fi
-	done < <(sed -nE 's/^[[:blank:]]*#[[:blank:]]*include[[:blank:]]*([<"][^>"]*[>"]).*/\1/p' "$f")
-done
+mapfile -t lists < <(find . -name local.mk -printf '%P\n' | sort)
 
-# Declarations and calls of implementations' names, comments aside.
-while read -r hit; do
-	complain "${hit%%:*}" "names an implementation: ${hit#*:}"
-done < <(grep -nE '\bgy_((tcp|shm|sim|verbs)_|plan_(allreduce|reduce_scatter|allgather|broadcast|barrier)_)[a-z_]+\b' \
-	lib/*.[ch] | grep -vE '^lib/registry\.[ch]:|:[0-9]+:[[:blank:]]*(/\*|\*)')
+awk '
+BEGIN { system_header = "<[a-z0-9_/.-]+\\.h>" }
 
-# Files begin with the licence.
-for f in "${files[@]}"; do
-	head -n 2 "$f" | grep -q 'SPDX-License-Identifier: BSD-3-Clause' ||
-		complain "$f" "no SPDX line"
-done
+function complain(file, what) {
+	print file ": " what
+	bad++
+}
 
-# Files that no local.mk lists are missing in the distribution.  A program of one file is listed
-# without its .c.
-for f in "${files[@]}"; do
-	mk=${f%/*}/local.mk
-	[ -e "$mk" ] || mk=${f%%/*}/local.mk
-	grep -qE "%D%/$(sed 's/\./\\./g; s/\\\.c$/(\\.c)?/' <<<"${f#"${mk%/*}"/}")([[:blank:]]|$)" "$mk" ||
-		complain "$f" "not in $mk"
-done
+function of(layers) { return system_header "|\"(" layers ")/.*\"" }
 
-echo "${#files[@]} files, $bad complaints"
-[ $bad = 0 ]
+# A pattern of the #include operands that this file may have.
+function allowed(file,   part) {
+	split(file, part, "/")
+	if (file ~ /^include\/gyre\//)
+		return "<(gyre/[a-z0-9]+|std[a-z]+)\\.h>"
+	if (part[1] == "transports")
+		return of("lib|transports/" part[2])
+	if (file ~ /^collectives\/delayed\//)
+		return of("lib|collectives")
+	if (part[1] == "collectives")	# planners: no sockets, no threads, only the contracts
+		return "<(gyre/.*|std[a-z]+|string|limits|errno)\\.h>" \
+			"|\"(lib/(coll|plan|util)|collectives/.*)\\.h\""
+	if (file == "bench/kernels.c")	# measures what the API does not show
+		return of("lib|collectives/delayed")
+	if (file == "bench/predict.c")	# runs in the simulator
+		return of("lib|transports/sim")
+	if (part[1] == "tools")
+		return of("lib|tools")
+	if (part[1] == "tests")
+		return of("lib|transports|collectives|tools|bench|tests")
+	return of(part[1])
+}
+
+# Of a local.mk: the files that it lists, relative to its directory.
+FILENAME ~ /local\.mk$/ {
+	directory = FILENAME
+	sub(/local\.mk$/, "", directory)
+	lists[FILENAME]
+	for (i = 1; i <= NF; i++)
+		if (sub(/^%D%\//, directory, $i))
+			listed[FILENAME, $i]
+	next
+}
+
+FNR == 1 {
+	nfiles++
+	pattern = "^(" allowed(FILENAME) ")$"
+	mk = FILENAME
+	sub(/[^\/]*$/, "local.mk", mk)
+	if (!(mk in lists)) {
+		mk = FILENAME
+		sub(/\/.*/, "/local.mk", mk)
+	}
+	program = FILENAME	# of one file: it is listed without its .c
+	sub(/\.c$/, "", program)
+	if (!((mk, FILENAME) in listed) && !((mk, program) in listed))
+		complain(FILENAME, "not in " mk)
+	if (!/SPDX-License-Identifier: BSD-3-Clause/)
+		complain(FILENAME, "no SPDX line")
+}
+
+/^[[:blank:]]*#[[:blank:]]*include/ && match($0, /[<"][^>"]*[>"]/) {
+	operand = substr($0, RSTART, RLENGTH)
+	if (operand !~ pattern)
+		complain(FILENAME, "must not include " operand)
+}
+
+# Declarations and calls of names of implementations, comments aside.
+FILENAME ~ /^lib\// && FILENAME !~ /^lib\/registry\./ && !/^[[:blank:]]*(\/\*|\*)/ &&
+/(^|[^a-zA-Z0-9_])gy_((tcp|shm|sim|verbs)_|plan_(allreduce|reduce_scatter|allgather|broadcast|barrier)_)[a-z_]+/ {
+	complain(FILENAME, "names an implementation: " FNR ":" $0)
+}
+
+END {
+	print nfiles " files, " bad + 0 " complaints"
+	exit bad > 0
+}' "${lists[@]}" "${files[@]}"

@@ -12,6 +12,7 @@ EXTRA_DIST += \
 	%D%/check-man.sh \
 	%D%/check-shell.sh \
 	%D%/check-symbols.sh \
+	%D%/long.h \
 	%D%/multi/bench_wan.sh \
 	%D%/multi/expect.sh \
 	%D%/multi/test_delayed_save.sh \

@@ -221,12 +221,12 @@ static void fuzz_wire(enum gy_wire_kind kind, unsigned times)
 
 static void fuzz_wire_unix(void **state)
 {
-	fuzz_wire(GY_WIRE_UNIX, fake_times(2000, 50000));
+	fuzz_wire(GY_WIRE_UNIX, test_times(2000, 50000));
 }
 
 static void fuzz_wire_tcp(void **state)
 {
-	fuzz_wire(GY_WIRE_TCP, fake_times(2000, 20000));
+	fuzz_wire(GY_WIRE_TCP, test_times(2000, 20000));
 }
 
 /* ---- wire, dialler: what listens at a peer's port is not the peer ---- */
@@ -266,7 +266,7 @@ static void fuzz_wire_dialler(void **state)
 {
 	static struct fake f[2];
 	struct wire_blob *b;
-	unsigned i, times = fake_times(300, 5000);
+	unsigned i, times = test_times(300, 5000);
 	int listener, fd = -1, rounds;
 
 	fake_open(f, 2, &fake_ops, 2000, true);
@@ -396,7 +396,7 @@ static void fuzz_insider(int fd)
 
 static void fuzz_boot(void **state)
 {
-	unsigned i, times = fake_times(1000, 20000);
+	unsigned i, times = test_times(1000, 20000);
 	struct gy_boot_server *s;
 	int places[LINGER], fd;
 	bool spoiled = false;

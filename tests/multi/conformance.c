@@ -235,16 +235,9 @@ uint64_t conf_slowdown(void)
 	return n > 0 ? (uint64_t)n : 1;
 }
 
-bool conf_long(void)
-{
-	const char *s = getenv("GY_TEST_LONG");
-
-	return s && atoi(s);
-}
-
 unsigned conf_times(unsigned n, unsigned long_n)
 {
-	return (conf_long() && !conf_shaped ? long_n : n) / (unsigned)conf_slowdown();
+	return (test_is_long() && !conf_shaped ? long_n : n) / (unsigned)conf_slowdown();
 }
 
 void conf_pump(struct conf *c)

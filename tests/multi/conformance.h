@@ -19,6 +19,7 @@
 #include "lib/context.h"
 #include "lib/peer.h"
 #include "lib/transport.h"
+#include "tests/long.h"
 
 #define CONF_RANKS 3
 #define CONF_WAIT_S 20		/* times GY_TEST_SLOWDOWN: how long nothing may come in a wait */
@@ -116,7 +117,6 @@ void conf_wait(struct conf *c, bool (*ready)(struct conf *c));
 void conf_barrier(struct conf *c);
 /* Waits for shared->flag without driving, as a rank that computes. */
 void conf_wait_flag(struct conf *c, unsigned value);
-bool conf_long(void);			/* GY_TEST_LONG=1 */
 /* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers. */
 unsigned conf_times(unsigned n, unsigned long_n);
 uint64_t conf_slowdown(void);

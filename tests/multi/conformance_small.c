@@ -77,7 +77,7 @@ void conf_connect_both(struct conf *c)
 void conf_order(struct conf *c)
 {
 	conf_connect_all(c);
-	small_exchange(c, conf_times(100000, 2000000));
+	small_exchange(c, conf_times(40000, 2000000));
 }
 
 void conf_order_three(struct conf *c)
@@ -155,7 +155,7 @@ void conf_wake_stream(struct conf *c)
 {
 	conf_connect_all(c);
 	c->sleepy = true;
-	small_exchange(c, conf_times(20000, 1000000));
+	small_exchange(c, conf_times(8000, 1000000));
 }
 
 /* ---- leaving ---- */

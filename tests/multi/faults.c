@@ -193,13 +193,6 @@ uint64_t faults_next(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-bool faults_long(void)
-{
-	const char *text = getenv("GY_TEST_LONG");
-
-	return text && *text == '1';
-}
-
 uint64_t faults_slowdown(void)
 {
 	const char *text = getenv("GY_TEST_SLOWDOWN");

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "tests/long.h"
 
 #define FAULTS_MAX_RANKS 5
 #define FAULTS_MAX_COUNT 40001		/* elements of 4 bytes, of a call and rank */
@@ -57,7 +58,6 @@ void faults_text(const struct faults_call *call, char *text, size_t len);
 /* splitmix64 */
 uint64_t faults_next(uint64_t *state);
 
-bool faults_long(void);			/* GY_TEST_LONG=1 */
 uint64_t faults_slowdown(void);		/* GY_TEST_SLOWDOWN: sanitizers */
 
 /* What goes to stderr meanwhile; only one at a time.  The text is the caller's, freed by free. */

@@ -177,11 +177,11 @@ static int kill_job(uint64_t seed, unsigned deaths)
 
 int faults_kill(uint64_t seed, unsigned count)
 {
-	const unsigned deaths = faults_long() || count ? 5000 : 100;
+	const unsigned deaths = test_is_long() || count ? 5000 : 100;
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = faults_long() ? 40 : 12;
+		count = test_is_long() ? 40 : 12;
 	for (i = 0; i < count && failed < 5; i++)
 		failed += kill_job(seed + i, deaths);
 	return failed != 0;

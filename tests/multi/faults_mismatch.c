@@ -159,7 +159,7 @@ int faults_mismatch(uint64_t seed, unsigned count)
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = pairs * (faults_long() ? 50 : 2);
+		count = pairs * (test_is_long() ? 50 : 1);
 	for (i = 0; i < count && failed < 5; i++)
 		failed += mismatch_run(seed + i);
 	return failed != 0;

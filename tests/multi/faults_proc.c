@@ -437,7 +437,7 @@ int faults_proc(uint64_t seed, unsigned count)
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = faults_long() ? 120 : 15;
+		count = test_is_long() ? 120 : 15;
 	for (i = 0; i < count && failed < 5; i++)
 		failed += (unsigned)job_run(seed + i);
 	return failed != 0;

@@ -144,7 +144,7 @@ static bool look_at(const struct conf_case *test, pid_t pid, int *status)
 
 static int wait_ranks(const struct conf_case *test, pid_t *pids)
 {
-	const uint64_t limit = (conf_long() ? LONG_CASE_S : CASE_S) * conf_slowdown();
+	const uint64_t limit = (test_is_long() ? LONG_CASE_S : CASE_S) * conf_slowdown();
 	const uint64_t end = conf_now() + limit * 1000000000ull;
 	int left = test->nranks, worst = 0, rank, status, rc;
 

@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "seed", 1, NULL, 's' }, { "count", 1, NULL, 'n' }, { NULL, 0, NULL, 0 },
 	};
-	uint64_t seed = faults_long() ? (uint64_t)time(NULL) : 1;
+	uint64_t seed = test_is_long() ? (uint64_t)time(NULL) : 1;
 	int opt, i, failed = 0;
 	unsigned count = 0;
 	double start;

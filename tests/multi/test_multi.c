@@ -3,7 +3,7 @@
  * test_multi.c - the property suite (suite.h) with real processes: forks the ranks of a round,
  * which meet through an allgather in shared memory or at GYRE_ROOT, and watches them.
  *
- *	test_multi [--transport shm|tcp|auto] [--ranks 1-9] [--seconds 20] [--seed S]
+ *	test_multi [--transport shm|tcp|auto] [--ranks 1-9] [--seconds 8] [--seed S]
  *		   [--rounds N] [--cases N] [--bytes N] [--limit SECONDS]
  *
  * Without --transport: each in turn.  A round that fails, or does not end within the limit, is
@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/long.h"
 #include "tests/multi/suite.h"
 
 #define MAX_RANKS 64
@@ -404,10 +405,10 @@ static int options_parse(int argc, char **argv, struct options *o)
 int main(int argc, char **argv)
 {
 	static const char *const transports[] = { "shm", "tcp", "auto" };
-	const char *is_long = getenv("GY_TEST_LONG"), *slow = getenv("GY_TEST_SLOWDOWN");
+	const char *slow = getenv("GY_TEST_SLOWDOWN");
 	struct options o = {
 		.min_ranks = 1, .max_ranks = 9, .rounds = UINT64_MAX, .cases = 8, .limit = 40,
-		.seconds = is_long && *is_long == '1' ? 150 : 20,
+		.seconds = test_times(8, 90),
 	};
 	const double start = seconds();
 	uint64_t i;

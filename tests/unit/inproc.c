@@ -102,13 +102,6 @@ double inproc_seconds(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-bool inproc_long(void)
-{
-	const char *is_long = getenv("GY_TEST_LONG");
-
-	return is_long && *is_long == '1';
-}
-
 double inproc_slowdown(void)
 {
 	const char *slow = getenv("GY_TEST_SLOWDOWN");

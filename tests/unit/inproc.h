@@ -48,8 +48,7 @@ void inproc_meet(struct inproc *job);
 
 double inproc_seconds(void);
 
-/* GY_TEST_LONG=1; and by how much sanitizers slow down (GY_TEST_SLOWDOWN). */
-bool inproc_long(void);
+/* By how much sanitizers slow down: GY_TEST_SLOWDOWN. */
 double inproc_slowdown(void);
 
 /* Random numbers: a sequence of its own for each state. */

@@ -370,10 +370,3 @@ uint64_t fake_seed(void)
 	printf("GY_TEST_SEED=0x%llx\n", (unsigned long long)seed);
 	return seed;
 }
-
-unsigned fake_times(unsigned n, unsigned long_n)
-{
-	const char *text = getenv("GY_TEST_LONG");
-
-	return text && strcmp(text, "0") ? long_n : n;
-}

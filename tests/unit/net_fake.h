@@ -15,6 +15,7 @@
 #include "lib/context.h"
 #include "lib/peer.h"
 #include "lib/transport.h"
+#include "tests/long.h"
 
 #define FAKE_RANKS 4
 #define FAKE_LANES 8
@@ -96,6 +97,4 @@ int fake_is_closed(int fd);
 uint64_t fake_random(uint64_t *seed);
 /* A seed, printed; GY_TEST_SEED gives it. */
 uint64_t fake_seed(void);
-/* Iterations: n, or long_n for GY_TEST_LONG=1. */
-unsigned fake_times(unsigned n, unsigned long_n);
 #endif

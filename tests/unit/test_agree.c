@@ -30,6 +30,7 @@
 #include "lib/comm.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "tests/long.h"
 #include "transports/sim/sim.h"
 
 #define MAX_RANKS 9
@@ -446,14 +447,6 @@ static int run_one(uint64_t seed, struct gy_sim_stats *stats)
 	return 1;
 }
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -461,8 +454,8 @@ int main(int argc, char **argv)
 		{ "seconds", 1, NULL, 't' }, { "verbose", 0, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *is_long = getenv("GY_TEST_LONG");
-	double time = is_long && *is_long == '1' ? 100 : 10, start = seconds();
+	const double start = test_cpu_seconds();
+	double time = test_times(3, 60);
 	uint64_t seed = 1, rounds = UINT64_MAX, i;
 	struct gy_sim_stats stats;
 	int opt, failed = 0;
@@ -480,10 +473,11 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	for (i = 0; i < rounds && !failed && (rounds != UINT64_MAX || seconds() - start < time);
+	for (i = 0;
+	     i < rounds && !failed && (rounds != UINT64_MAX || test_cpu_seconds() - start < time);
 	     i++)
 		failed = run_one(seed + i, &stats);
 	printf("%s: %" PRIu64 " rounds from seed %" PRIu64 ", %.1f s\n",
-	       failed ? "FAILED" : "passed", i, seed, seconds() - start);
+	       failed ? "FAILED" : "passed", i, seed, test_cpu_seconds() - start);
 	return failed;
 }

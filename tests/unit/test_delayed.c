@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- oracle 1: constant updates ---- */
@@ -195,7 +196,7 @@ static void test_modes(void **state)
 {
 	uint64_t seed, rng = 1;
 
-	for (seed = 1; seed <= 300; seed++) {
+	for (seed = 1; seed <= test_times(60, 300); seed++) {
 		struct job j = {
 			.nranks = 1 + (int)(seed % 4),
 			.seed = seed,
@@ -380,7 +381,7 @@ static void test_slow_fixed(void **state)
 {
 	uint64_t seed;
 
-	for (seed = 1; seed <= 10; seed++) {
+	for (seed = 1; seed <= test_times(4, 10); seed++) {
 		struct job j = {
 			.nranks = 4,
 			.seed = seed,
@@ -484,7 +485,7 @@ static void test_straggler(void **state)
 	uint64_t seed;
 	int r;
 
-	for (seed = 1; seed <= 10; seed++) {
+	for (seed = 1; seed <= test_times(4, 10); seed++) {
 		struct job j = {
 			.nranks = 4, .seed = 2 * seed, .fn = straggler_main, .ticks = 200,
 		};

@@ -17,6 +17,7 @@
 
 #include "collectives/delayed/delayed.h"
 #include "lib/alloc.h"
+#include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- oracle 14: destroyed with rounds in flight ---- */
@@ -280,7 +281,7 @@ static int killed_run(struct job *j, struct deaths *dead)
 
 static void test_killed(void **state)
 {
-	const unsigned seeds = getenv("GY_TEST_LONG") ? 1000 : 150;
+	const unsigned seeds = test_times(60, 1000);
 	unsigned rebound = 0;
 	uint64_t seed;
 
@@ -466,7 +467,7 @@ static void wreck_check(const struct job *j, const struct wreck *w)
 
 static void test_wrecks(void **state)
 {
-	const unsigned seeds = getenv("GY_TEST_LONG") ? 600 : 100;
+	const unsigned seeds = test_times(50, 600);
 	unsigned recovered = 0;
 	const char *only = getenv("GY_TEST_SEED");
 	uint64_t seed, span;

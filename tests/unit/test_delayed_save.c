@@ -16,6 +16,7 @@
 #include "lib/alloc.h"
 #include "lib/config.h"
 #include "lib/util.h"
+#include "tests/long.h"
 #include "transports/sim/sim.h"
 
 #define RANKS 3
@@ -191,7 +192,7 @@ static void save_compare(const char *name, const struct gyre_delayed_attr *attr)
 	save_reset();
 	whole = (struct job){ .attr = *attr, .to = 20, .seed = 1, .drain = true };
 	save_job(&whole);
-	for (at = 1; at <= 12; at++) {
+	for (at = 1; at <= 12; at += test_times(5, 1)) {
 		first = (struct job){ .attr = *attr,
 				      .to = at,
 				      .seed = at,
@@ -271,7 +272,7 @@ static void save_goes_on(const struct gyre_delayed_attr *attr)
 	int r;
 
 	save_reset();
-	for (at = 1; at <= 25; at += 3) {
+	for (at = 1; at <= 25; at += test_times(8, 3)) {
 		first = (struct job){ .attr = *attr,
 				      .to = at,
 				      .seed = at,

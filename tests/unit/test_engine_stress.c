@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "lib/context.h"
+#include "tests/long.h"
 #include "tests/unit/inproc.h"
 
 #define RANKS 2
@@ -550,7 +551,7 @@ int main(int argc, char **argv)
 		{ "threads", 1, NULL, 't' },
 		{ NULL, 0, NULL, 0 },
 	};
-	unsigned long ops = inproc_long() ? 1000000 : 16000;
+	unsigned long ops = test_times(16000, 1000000);
 	uint64_t seed = (uint64_t)(inproc_seconds() * 1e6);
 	unsigned threads = 4;
 	int opt, err;

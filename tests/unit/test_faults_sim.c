@@ -18,6 +18,7 @@
 #include "lib/alloc.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "tests/long.h"
 #include "tests/multi/suite.h"
 #include "tests/unit/suite_sim.h"
 #include "transports/sim/sim.h"
@@ -217,14 +218,6 @@ static int round_run(uint64_t seed)
 	return 1;
 }
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -232,8 +225,8 @@ int main(int argc, char **argv)
 		{ "seconds", 1, NULL, 't' }, { "verbose", 0, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *is_long = getenv("GY_TEST_LONG");
-	double time = is_long && *is_long == '1' ? 100 : 10, start = seconds();
+	const double start = test_cpu_seconds();
+	double time = test_times(3, 60);
 	/* 239: a message that a line had taken was given back twice. */
 	static const uint64_t regressions[] = { 239 };
 	uint64_t seed = 1, chosen = 0, rounds = UINT64_MAX, i;
@@ -256,7 +249,8 @@ int main(int argc, char **argv)
 		gy_log_set_level(GY_LOG_ERROR);
 	for (i = 0; !chosen && i < GY_ARRAY_SIZE(regressions) && !failed; i++)
 		failed = round_run(regressions[i]);
-	for (i = 0; i < rounds && !failed && (rounds != UINT64_MAX || seconds() - start < time);
+	for (i = 0;
+	     i < rounds && !failed && (rounds != UINT64_MAX || test_cpu_seconds() - start < time);
 	     i++)
 		failed = round_run(seed + i);
 	printf("%s: %llu rounds from seed %llu\n", failed ? "FAILED" : "passed",

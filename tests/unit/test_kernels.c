@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include "lib/kernels.h"
 #include "lib/util.h"
+#include "tests/long.h"
 #include "tests/unit/kernels_ref.h"
 
 #define GUARD 64		/* bytes around dst that must stay as they are */
@@ -20,7 +21,7 @@
 #define OUT_OF_PLACE (-1)
 
 static uint64_t kernels_seed, kernels_random_state;
-static unsigned kernels_rounds = 1;
+static unsigned kernels_rounds;
 
 static const char *const kernels_names[] = { "scalar", "avx2", "avx512", "neon" };
 static const struct gy_kernels *kernels_sets[GY_ARRAY_SIZE(kernels_names)];
@@ -471,8 +472,7 @@ int main(void)
 	size_t i;
 
 	kernels_seed = kernels_random_state = seed ? strtoull(seed, NULL, 0) : 1;
-	if (getenv("GY_TEST_LONG"))
-		kernels_rounds = 10;
+	kernels_rounds = test_times(1, 10);
 	printf("seed %llu; best here: %s; tested:", (unsigned long long)kernels_seed,
 	       gy_kernels_name(gy_kernels_best()));
 	for (i = 0; i < GY_ARRAY_SIZE(kernels_names); i++) {

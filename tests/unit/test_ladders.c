@@ -26,6 +26,7 @@
 #include "lib/config.h"
 #include "lib/log.h"
 #include "lib/util.h"
+#include "tests/long.h"
 #include "tests/unit/inproc.h"
 #include "transports/sim/sim.h"
 
@@ -632,12 +633,12 @@ int main(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	uint64_t seed = 1, nseeds = inproc_long() ? 3 : 1, i;
+	uint64_t seed = 1, nseeds = test_times(1, 3), i;
 	const char *only = NULL;
 	int opt, err = 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	stride = inproc_long() ? 1 : 9;
+	stride = test_times(9, 1);
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 's')
 			seed = strtoull(optarg, NULL, 0);

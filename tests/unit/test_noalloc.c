@@ -22,6 +22,7 @@
 #include "lib/alloc.h"
 #include "lib/registry.h"
 #include "lib/util.h"
+#include "tests/long.h"
 #include "tests/unit/heap_count.h"
 #include "tests/unit/inproc.h"
 #include "transports/sim/nic.h"
@@ -347,7 +348,7 @@ static int thread_round(const char *transport, int nranks, bool gyre_mem, const 
 		.nranks = nranks,
 		.gyre_mem = gyre_mem,
 		.only = WHATS,
-		.reps = inproc_long() ? 200 : 50,
+		.reps = test_times(20, 200),
 	};
 
 	inproc_init(&job, nranks, transport);
@@ -394,7 +395,7 @@ static int sim_round(int nranks, unsigned caps, uint64_t seed, enum what only,
 	char text[64];
 
 	r.base.gyre_mem = seed % 2;
-	r.base.reps = inproc_long() ? 16 : 8;
+	r.base.reps = test_times(8, 16);
 	gy_config_init(&r.cfg);
 	if (algorithm) {
 		snprintf(text, sizeof(text), "%s=%s", what_names[only], algorithm);
@@ -417,7 +418,7 @@ static int sim_rounds(uint64_t seed)
 
 	for (i = 0; i < GY_ARRAY_SIZE(caps) && !err; i++)
 		err = sim_round(nranks, caps[i], seed + i, WHATS, NULL);
-	for (i = 0; inproc_long() && gy_algos[i] && !err; i++)
+	for (i = 0; test_is_long() && gy_algos[i] && !err; i++)
 		err = sim_round(nranks, caps[i % GY_ARRAY_SIZE(caps)], seed + i,
 				(enum what)gy_algos[i]->coll, gy_algos[i]->name);
 	return err;

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include "lib/alloc.h"
 #include "lib/registry.h"
+#include "tests/long.h"
 #include "tests/unit/plan_check.h"
 
 /* One thread, no memory of anybody else's: ThreadSanitizer has little to find, and is slow. */
@@ -29,7 +30,6 @@
 #endif
 
 static uint64_t planners_seed;
-static int planners_long;
 
 /* Moves that reduce from all ranks at once do so in rank order; the others need not. */
 static bool planners_rank_order(const struct gy_coll_algo *algo)
@@ -64,9 +64,9 @@ static void planners_check_set(const struct plan_set *set, int nseeds)
 		mode.grain = 1u << 30;
 		planners_expect(set, &mode);
 		mode.sequential = false;
-		mode.in_order = i % 2;
+		mode.in_order = (i + set->nranks) % 2;
 		mode.grain = grains[mode.seed / 12 % 4];
-		mode.window = i % 3 == 2 ? 16 : 0;
+		mode.window = (i + set->nranks) % 3 == 2 ? 16 : 0;
 		planners_expect(set, &mode);
 	}
 }
@@ -80,7 +80,7 @@ static int planners_limit(const struct gy_coll_algo *algo)
 static void planners_check(const struct gy_coll_algo *algo, int nranks)
 {
 	const bool no_in = algo->coll == GY_BROADCAST || algo->coll == GY_BARRIER;
-	const int nseeds = (nranks <= 12 ? 12 : nranks <= 32 ? 4 : 2) * (planners_long ? 20 : 1);
+	const int nseeds = (nranks <= 12 ? 6 : nranks <= 32 ? 2 : 1) * (int)test_times(1, 40);
 	struct plan_set set;
 	int root, in_place;
 
@@ -345,10 +345,9 @@ int main(void)
 		cmocka_unit_test(test_wrong_block_or_final),
 		cmocka_unit_test(test_swapped_operands),
 	};
-	const char *seed = getenv("GY_TEST_SEED"), *more = getenv("GY_TEST_LONG");
+	const char *seed = getenv("GY_TEST_SEED");
 
 	planners_seed = seed ? strtoull(seed, NULL, 0) : 1;
-	planners_long = more && strcmp(more, "0");
 	printf("seed %llu\n", (unsigned long long)planners_seed);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "tests/long.h"
 
 static struct fake *to_fake(struct gy_ep *ep)
 {
@@ -202,9 +203,9 @@ uint64_t fake_seed(void)
 
 unsigned fake_times(unsigned n, unsigned long_n)
 {
-	const char *s = getenv("GY_TEST_LONG"), *slow = getenv("GY_TEST_SLOWDOWN");
+	const char *slow = getenv("GY_TEST_SLOWDOWN");
 
-	n = s && atoi(s) ? long_n : n;
+	n = test_times(n, long_n);
 	return slow && atoi(slow) > 0 ? n / (unsigned)atoi(slow) : n;
 }
 

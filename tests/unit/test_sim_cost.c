@@ -28,6 +28,7 @@
 #include "lib/coll.h"
 #include "lib/config.h"
 #include "lib/registry.h"
+#include "tests/long.h"
 #include "transports/sim/sim.h"
 
 #define START_NS UINT64_C(1000000000)	/* of the call that is measured; one before it connects */
@@ -188,7 +189,7 @@ static void test_recursive_doubling(void **state)
 	unsigned k;
 	int n;
 
-	for (n = 2; n <= 256; n *= 2) {
+	for (n = 2; n <= (int)test_times(64, 256); n *= 2) {
 		for (k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
 			const double data = log2_of(n) * wire_ns((double)sizes[k] + HEADER);
 			const double high = data + log2_of(n) * (double)LATENCY_NS;
@@ -284,7 +285,7 @@ static void test_data_takes_as_long(void **state)
 
 	while (gy_algos[nalgos])
 		nalgos++;
-	for (i = 0; i < 20 * nalgos; i++) {
+	for (i = 0; i < test_times(8, 20) * nalgos; i++) {
 		const struct gy_coll_algo *algo = gy_algos[i % nalgos];
 		const int n = 2 + (int)(i * 7 % 9);
 		uint64_t took;
@@ -315,7 +316,7 @@ static void test_data_takes_as_long(void **state)
 /* No more than sending everything to everybody, one after the other, twice; and not too little. */
 static void test_every_algorithm(void **state)
 {
-	static const int ranks[] = { 2, 7, 32, 100 };
+	const int ranks[] = { 2, 7, 32, (int)test_times(50, 100) };
 	const size_t bytes = 100 * 1024;
 	struct job j;
 	unsigned i, k;

@@ -22,6 +22,7 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 #include "lib/registry.h"
+#include "tests/long.h"
 #include "tests/multi/suite.h"
 #include "tests/unit/suite_sim.h"
 #include "transports/sim/sim.h"
@@ -249,14 +250,6 @@ static int product(int max_ranks)
 	return failed;
 }
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -266,8 +259,8 @@ int main(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' }, { "stall", 1, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *is_long = getenv("GY_TEST_LONG");
-	double time = is_long && *is_long == '1' ? 150 : 20, start = seconds();
+	const double start = test_cpu_seconds();
+	double time = test_times(8, 90);
 	uint64_t seed = 1, rounds = UINT64_MAX, i;
 	bool products = argc == 1, random = true;
 	unsigned cases = 6;
@@ -297,7 +290,7 @@ int main(int argc, char **argv)
 	if (products)
 		failed = product(9);
 	for (i = 0; random && i < rounds && !failed &&
-		    (rounds != UINT64_MAX || seconds() - start < time || i < MIN_ROUNDS);
+		    (rounds != UINT64_MAX || test_cpu_seconds() - start < time || i < MIN_ROUNDS);
 	     i++)
 		failed = random_round(seed + i, nranks, cases);
 	if (!failed && gy_alloc_live()) {

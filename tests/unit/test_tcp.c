@@ -126,7 +126,7 @@ static unsigned test_send_some(struct fake_peer *p, unsigned from, unsigned n)
 
 static void test_messages(void **state)
 {
-	const unsigned n = fake_times(3000, 50000);
+	const unsigned n = test_times(3000, 50000);
 	unsigned from_a = 0, from_b = 0, rooms;
 	uint64_t seed = fake_seed();
 
@@ -268,7 +268,7 @@ static unsigned test_offer(struct test_grain *tg, unsigned next, unsigned n)
 
 static void test_grains(void **state)
 {
-	const unsigned n = fake_times(300, 3000);
+	const unsigned n = test_times(300, 3000);
 	const int streams[] = { 1, 2, 5, 16 };
 	uint64_t seed = fake_seed();
 	struct test_grain *tg;
@@ -311,7 +311,7 @@ static bool test_all_in(unsigned from, unsigned n)
 static void test_revoke(void **state)
 {
 	const unsigned n = 24;
-	unsigned next, last, i, times, rounds = fake_times(40, 400);
+	unsigned next, last, i, times, rounds = test_times(40, 400);
 	uint64_t seed = fake_seed();
 	struct test_grain *tg;
 
@@ -485,7 +485,7 @@ static int test_place_any(struct fake_peer *p, const struct gy_hdr *hdr, void **
 /* Seeded bytes on any lane; headers among them have small lengths now and then. */
 static void test_fuzz(void **state)
 {
-	unsigned times, i, rounds = fake_times(60, 2000);
+	unsigned times, i, rounds = test_times(60, 2000);
 	uint64_t seed = fake_seed();
 	uint8_t junk[4096];
 	struct gy_hdr *hdr = (struct gy_hdr *)junk;

@@ -219,7 +219,7 @@ static void test_out_of_order(void **state)
 {
 	uint64_t seed = fake_seed();
 	unsigned i, r, total[2] = { 0, 0 }, said[2] = { 0, 0 };
-	const unsigned n = fake_times(20000, 400000);
+	const unsigned n = test_times(20000, 400000);
 	int err;
 
 	vf.inline_max = 100;
@@ -618,7 +618,7 @@ static void test_revoke(void **state)
 {
 	uint64_t seed = fake_seed();
 	unsigned i, total[2] = { 0, 0 }, dropped = 0, r, k;
-	const unsigned n = fake_times(3000, 100000);
+	const unsigned n = test_times(3000, 100000);
 
 	connect_ranks();
 	vf.hold = true;

@@ -90,7 +90,7 @@ static void test_both_dial(void **state)
 {
 	static struct fake f[2];
 	uint64_t seed = fake_seed();
-	unsigned i, times = fake_times(300, 5000);
+	unsigned i, times = test_times(300, 5000);
 
 	for (i = 0; i < times; i++) {
 		const enum gy_wire_kind kind = fake_random(&seed) & 1 ? GY_WIRE_TCP : GY_WIRE_UNIX;

@@ -30,6 +30,7 @@
 #include "lib/config.h"
 #include "lib/engine.h"
 #include "lib/peer.h"
+#include "tests/long.h"
 #include "tests/unit/wire_fuzz.h"
 #include "transports/sim/sim.h"
 
@@ -423,24 +424,15 @@ static void round_run(enum fuzz_mode mode, uint64_t seed)
 
 /* ---- rounds ---- */
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 static void rounds(enum fuzz_mode mode)
 {
-	const char *is_long = getenv("GY_TEST_LONG"), *from = getenv("GYRE_TEST_SEED");
-	const char *n = getenv("GYRE_TEST_ROUNDS");
-	const double time = is_long && *is_long == '1' ? 15 : 0.6, start = seconds();
+	const char *from = getenv("GYRE_TEST_SEED"), *n = getenv("GYRE_TEST_ROUNDS");
+	const double time = test_is_long() ? 10 : 0.4, start = test_cpu_seconds();
 	uint64_t seed = from ? strtoull(from, NULL, 0) : (uint64_t)mode * 1000000, i;
 	const uint64_t max = n ? strtoull(n, NULL, 0) : UINT64_MAX;
 
 	print_message("%s from seed %llu\n", fuzz_names[mode], (unsigned long long)seed);
-	for (i = 0; i < max && (n || seconds() - start < time); i++)
+	for (i = 0; i < max && (n || test_cpu_seconds() - start < time); i++)
 		round_run(mode, seed + i);
 	print_message("%llu rounds, %llu messages, %llu changed\n", (unsigned long long)i,
 		      (unsigned long long)fuzz.messages, (unsigned long long)fuzz.changes);
