@@ -2,8 +2,9 @@
 /*
  * comm.c - communicators: membership, cached plans, agreement of calls, and failure.
  *
- * A communicator fails once and for good: its runs end, and every member that we are connected to
- * is told, who tells others in turn; whoever talks to us on it later is told then.
+ * A communicator fails once and for good: what it has lent is recalled (transport.h), its runs end,
+ * and every member that we are connected to is told, who tells others in turn; whoever there is no
+ * room to tell, or who talks to us on it later, is told then.
  * Locking: driver.
  */
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include "lib/request.h"
 
 #define TEXT_MAX 256
-#define TELL_TRIES 1000
 
 static bool comm_is_local(const struct gyre_context *ctx, const int *ranks, int size)
 {
@@ -345,14 +345,20 @@ bool gy_comm_check(struct gyre_comm *comm, struct gy_peer *peer, const struct gy
 
 /* ---- failure ---- */
 
-void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
+/* It is not the peer who was declared dead. */
+static int comm_err_of_peers(const struct gyre_comm *comm)
 {
 	const int err = atomic_load_explicit(&comm->err, memory_order_relaxed);
+
+	return err == -ESTALE ? -ECONNRESET : err;
+}
+
+void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
+{
 	struct gy_hdr hdr = {
 		.kind = GY_MSG_ABORT,
 		.comm = comm->id,
-		/* It is not the peer who was declared dead. */
-		.arg = err == -ESTALE ? ECONNRESET : (uint32_t)-err,
+		.arg = (uint32_t)-comm_err_of_peers(comm),
 		.len = (uint32_t)strlen(comm->why),
 	};
 	const int rank = gy_comm_rank_of(comm, peer->rank);
@@ -373,34 +379,31 @@ void gy_comm_tell_again(struct gyre_comm *comm, struct gy_peer *peer)
 	gy_comm_tell(comm, peer);
 }
 
-static bool comm_is_reachable(const struct gyre_comm *comm, const struct gy_peer *peer)
-{
-	const struct gy_list *pos;
-
-	gy_list_for_each(pos, &peer->streams) {
-		const struct gy_stream *s = gy_list_entry(pos, struct gy_stream, peer_link);
-
-		if (s->run->comm == comm && gy_stream_is_reachable(s))
-			return true;
-	}
-	return false;
-}
-
-bool gy_comm_tell_all(struct gyre_comm *comm)
+void gy_comm_tell_all(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
-	bool safe = true;
 	int i;
 
 	for (i = 0; i < comm->size; i++) {
 		struct gy_peer *peer = e->peers[comm->ranks[i]];
 
-		if (!peer || i == comm->rank || peer->state != GY_PEER_UP)
-			continue;
-		gy_comm_tell(comm, peer);
-		safe &= comm->told[i] || !comm_is_reachable(comm, peer);
+		if (peer && i != comm->rank && peer->state == GY_PEER_UP)
+			gy_comm_tell(comm, peer);
 	}
-	return safe;
+}
+
+/*
+ * What it has lent is its user's when its runs have ended.  A peer that is stopped, or that there
+ * is no room to tell, sees that when it has read it.
+ */
+static gy_cold void comm_recall(const struct gyre_comm *comm)
+{
+	struct gy_nic *const *nics = comm->ctx->nics;
+	int i;
+
+	for (i = 0; gy_transports[i]; i++)
+		if (nics[i] && nics[i]->recalls)
+			gy_recall(nics[i]->recalls, comm->id, comm_err_of_peers(comm));
 }
 
 static void comm_drop_parked(struct gyre_comm *comm)
@@ -429,18 +432,14 @@ static void comm_drop_parked(struct gyre_comm *comm)
 static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)
 {
 	struct gy_engine *e = &comm->ctx->engine;
-	unsigned tries = TELL_TRIES;
 
 	snprintf(comm->why, sizeof(comm->why), "%s", why);
 	/* Pairs with gyre_comm_status: text before error. */
 	atomic_store_explicit(&comm->err, err, memory_order_release);
 	if (!e->leaving)
 		gy_err("communicator %u failed: %s", comm->id, comm->why);
-	/*
-	 * A peer that does not make room for that in a while is stopped: it reads nothing either.
-	 */
-	while (!gy_comm_tell_all(comm) && tries--)
-		e->ctx->sys->ops->yield(e->ctx->sys);
+	comm_recall(comm);
+	gy_comm_tell_all(comm);
 	gy_comm_stop(comm, err);
 }
 

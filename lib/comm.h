@@ -100,10 +100,9 @@ void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct 
 		     const void *body);
 /* Tells one peer, or all that are connected, that the communicator has failed; once each. */
 void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer);
+void gy_comm_tell_all(struct gyre_comm *comm);
 /* One that waits: what it was told came before it had the communicator. */
 void gy_comm_tell_again(struct gyre_comm *comm, struct gy_peer *peer);
-/* False: some could not be told, and may be reading or writing our memory. */
-bool gy_comm_tell_all(struct gyre_comm *comm);
 
 int gy_comm_plan(struct gyre_comm *comm, const struct gy_coll_algo *algo, int root, bool in_place,
 		 const struct gy_plan **planp);

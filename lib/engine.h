@@ -53,7 +53,10 @@ struct gy_thread;
 
 enum gy_msg_kind {
 	GY_MSG_EAGER = 1,	/* body: the whole stream */
-	/* body: struct gy_lend_body: elements from off on can be read there */
+	/*
+	 * body: struct gy_lend_body: elements from off on can be read there; arg: recalls before
+	 * (transport.h)
+	 */
 	GY_MSG_LEND,
 	GY_MSG_RTS,		/* please grant */
 	/*
@@ -147,6 +150,9 @@ struct gy_stream {
 	struct gy_slot
 		*slot[GY_STREAM_SLOTS]; /* in by grant, and out of slots: of grain g at g % 8 */
 	uint32_t lent_head, lent_tail;		/* LENDs in flight */
+	/* in by lend: the peer's recalls, and how many it had made when these were known to hold */
+	uint32_t recalls;
+	const struct gy_recalls *recalls_of;
 
 	/*
 	 * out: [0, sent) have been handed over, [0, freed) let go; by grant, grains beyond in mask
@@ -434,12 +440,14 @@ int gy_stream_pump(struct gy_engine *e, struct gy_stream *s);
 int gy_stream_read(struct gy_stream *s, uint64_t elem, const void **ptr, uint64_t *contig);
 int gy_stream_pull(struct gy_stream *s, uint64_t elem, void *dst, uint64_t n);
 /*
- * After reading what peer lends to run: false, and run has ended, when it may have been something
- * else.
+ * After reading what is lent: false, and the run has ended, when it may have been something else.
+ * Hot: a load and a compare.
  */
-bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer);
-/* Whether its peer may be reading or writing memory of this rank. */
-bool gy_stream_is_reachable(const struct gy_stream *s);
+gy_cold bool gy_stream_was_lent_slow(struct gy_stream *s);
+static inline bool gy_stream_was_lent(struct gy_stream *s)
+{
+	return gy_likely(gy_none_recalled(s->recalls_of, s->recalls)) || gy_stream_was_lent_slow(s);
+}
 void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto);
 /* The open stream that hdr belongs to, or NULL. */
 struct gy_stream *gy_stream_find(const struct gy_peer *peer, const struct gy_hdr *hdr);

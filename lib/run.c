@@ -398,14 +398,14 @@ static void run_advance(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 }
 
 /* Whether all that has just been read was lent still; if not, the run has ended. */
-static bool run_was_lent(const struct gy_run *run, const struct gy_op *op)
+static bool run_was_lent(const struct gy_op *op)
 {
 	const struct gy_list *pos;
 
 	gy_list_for_each(pos, &op->streams) {
 		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
 
-		if (!s->out && s->mode == GY_BY_LEND && !gy_stream_was_lent(run, s->peer))
+		if (!s->out && s->mode == GY_BY_LEND && !gy_stream_was_lent(s))
 			return false;
 	}
 	return true;
@@ -451,7 +451,7 @@ static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op 
 			return 0;
 	}
 	err = run_compute_piecewise(e, run, op, op->done, hi - op->done, slot ? slot->mem : NULL);
-	if (!run_was_lent(run, op))
+	if (!run_was_lent(op))
 		return -ECANCELED;
 	if (err)
 		return err;

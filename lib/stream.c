@@ -39,6 +39,8 @@ static int stream_say(struct gy_engine *e, struct gy_stream *s, enum gy_msg_kind
 	hdr.len = len;
 	if (s->run->hdr.coll != GY_P2P)
 		hdr.stream = s->index;
+	if (kind == GY_MSG_LEND)
+		hdr.arg = gy_recalls_made(s->peer->ep->nic);
 	return gy_peer_msg(e, s->peer, &hdr, body);
 }
 
@@ -142,13 +144,6 @@ static gy_cold void stream_give_back(const struct gy_stream *s)
 		return;
 	peer->grants_blocked = false;
 	gy_engine_mark_all(&peer->ctx->engine);
-}
-
-bool gy_stream_is_reachable(const struct gy_stream *s)
-{
-	if (s->out)
-		return s->lent_head != s->lent_tail;
-	return stream_is_written(s) && stream_unwritten(s);
 }
 
 /* Nobody may touch the memory of a stream that ends early. */
@@ -603,28 +598,36 @@ static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
 }
 
 /*
- * A rank whose call fails tells its peers, then its memory is its user's again.  So what was read
- * is right when nothing of that kind is here by now.
+ * Some of the peer's communicators have failed since.  If ours is among them the peer may have said
+ * why, and there was room for that: it says more than its recall.
  */
-bool gy_stream_was_lent(const struct gy_run *run, struct gy_peer *peer)
+bool gy_stream_was_lent_slow(struct gy_stream *s)
 {
-	atomic_thread_fence(memory_order_acquire);	/* the memory, then the ring */
+	const struct gy_run *run = s->run;
+	struct gyre_comm *comm = run->comm;
+	struct gy_peer *peer = s->peer;
+	const int err = gy_recalled(s->recalls_of, comm->id, &s->recalls);
+
+	if (!err)
+		return true;
 	while (peer->state == GY_PEER_UP && peer->ep->ops->poll(peer->ep))
 		;
-	return atomic_load_explicit(&run->state, memory_order_relaxed) == GY_RUN_RUNNING;
+	gy_comm_fail(comm, err, "rank %d has failed the communicator: %s",
+		     gy_comm_rank_of(comm, peer->rank), gyre_strerror(err));
+	return false;
 }
 
 /* Who lent it has died, if it does not say otherwise; its connection may tell later. */
-static gy_cold int stream_unreadable(const struct gy_stream *s, int err)
+static gy_cold int stream_unreadable(struct gy_stream *s, int err)
 {
-	const struct gy_run *run = s->run;
-	struct gy_peer *peer = s->peer;
+	struct gyre_comm *comm = s->run->comm;
+	const int rank = gy_comm_rank_of(comm, s->peer->rank);
 
 	if (err == -ENOTCONN)	/* the transport knows already, and has yet to say so */
 		err = -ECONNRESET;
-	if (gy_stream_was_lent(run, peer))
-		gy_comm_fail(run->comm, err, "rank %d is lost: its memory cannot be read: %s",
-			     gy_comm_rank_of(run->comm, peer->rank), gyre_strerror(err));
+	if (gy_stream_was_lent(s))
+		gy_comm_fail(comm, err, "rank %d is lost: its memory cannot be read: %s", rank,
+			     gyre_strerror(err));
 	return err;
 }
 
@@ -728,13 +731,17 @@ static int stream_lent(struct gy_stream *s, const struct gy_hdr *hdr, const void
 	struct gy_lend_body lb;
 	struct gy_lent *l;
 
-	if (hdr->len != sizeof(lb) || s->mode == GY_BY_GRANT || s->eager)
+	if (hdr->len != sizeof(lb) || s->mode == GY_BY_GRANT || s->eager || !s->peer->ep->recalls)
 		return -EPROTO;
 	memcpy(&lb, body, sizeof(lb));
 	if (hdr->off != s->avail || !lb.n || lb.n > s->len - s->avail ||
 	    s->lent_tail - s->lent_head == GY_STREAM_LENDS)
 		return -EPROTO;
-	s->mode = GY_BY_LEND;
+	if (s->mode != GY_BY_LEND) {
+		s->mode = GY_BY_LEND;
+		s->recalls_of = s->peer->ep->recalls;
+		s->recalls = hdr->arg;
+	}
 	l = &s->lent[s->lent_tail++ % GY_STREAM_LENDS];
 	*l = (struct gy_lent){ .off = hdr->off, .len = lb.n, .remote = lb.remote };
 	s->avail += lb.n;

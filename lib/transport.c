@@ -1,9 +1,45 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* transport.c - what a transport puts into slots that it has no use for; see transport.h. */
+/*
+ * transport.c - recalls, and what a transport puts into slots that it has no use for; see
+ * transport.h.
+ */
 #include "lib/transport.h"
 
 #include <errno.h>
 #include <unistd.h>
+
+void gy_recall(struct gy_recalls *r, uint32_t comm, int err)
+{
+	const uint32_t n = atomic_load_explicit(&r->count, memory_order_relaxed);
+
+	atomic_store_explicit(&r->log[n % GY_RECALLS], (uint64_t)comm << 32 | (uint32_t)-err,
+			      memory_order_relaxed);
+	atomic_store_explicit(&r->count, n + 1, memory_order_release);
+	/* Pairs with gy_none_recalled: the count, then whatever its user does with the memory. */
+	atomic_thread_fence(memory_order_release);
+}
+
+int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count)
+{
+	const uint32_t begin = *count;
+	const uint32_t end = atomic_load_explicit(&r->count, memory_order_acquire);
+	int err = 0;
+	uint32_t i;
+
+	for (i = begin; i != end && end - begin < GY_RECALLS; i++) {
+		const uint64_t entry =
+			atomic_load_explicit(&r->log[i % GY_RECALLS], memory_order_relaxed);
+
+		if (entry >> 32 == comm)
+			err = entry & 4095 ? -(int)(entry & 4095) : -EPROTO;
+	}
+	atomic_thread_fence(memory_order_acquire);	/* entries, then how many by now */
+	if (atomic_load_explicit(&r->count, memory_order_relaxed) - begin >= GY_RECALLS)
+		return -ECANCELED;
+	if (!err)
+		*count = end;
+	return err;
+}
 
 int gy_no_bulk(struct gy_ep *ep, struct gy_grain *grain)
 {

@@ -27,10 +27,12 @@
  * Failure: when an endpoint breaks, the transport stops using it and says gy_ep_down once; later
  * ops on it give -ENOTCONN.  Its memory lives until ep_close.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "lib/list.h"
+#include "lib/util.h"
 
 struct gyre_context;
 struct gy_peer;
@@ -66,6 +68,35 @@ struct gy_remote {
 	uint64_t w[3];
 };
 
+/*
+ * Recalls: memory that was lent and has not been released is its owner's again when the
+ * communicator fails that it was lent for.  The peer may be stopped meanwhile, with no room for a
+ * message to it, and read the memory at any later time; so it looks for itself, after reading,
+ * whether that was lent still.  A transport with GY_CAP_LEND gives each nic a struct gy_recalls, 0
+ * at first, in memory that its peers can read for as long as they have an endpoint to it, also when
+ * the nic is closed and its process has ended; the rest is done here.
+ *
+ *	owner					reader
+ *	says LEND, with count as it is		reads the memory
+ *	...					fence, acquire
+ *	log[count % GY_RECALLS] = which		count, relaxed: still what LEND had said?
+ *	count += 1, release
+ *	fence, release
+ *	the memory is its user's again
+ *
+ * A reader that has got any byte of what was written after the recall sees count changed, by the
+ * pair of fences; while count is the same, all that it has read is what was lent.  When it has
+ * changed, the log says for which communicators, as long as that is fewer than GY_RECALLS
+ * recalls ago: the release of count pairs with an acquire load of it before the log is read; the
+ * entry that may be overwritten meanwhile is of GY_RECALLS before, and is not counted on.
+ */
+#define GY_RECALLS 64
+
+struct gy_recalls {
+	_Atomic uint32_t count;		/* so far, modulo 2^32; only the owner's driver writes */
+	_Atomic uint64_t log[GY_RECALLS];	/* the last: communicator << 32 | errno */
+};
+
 /* A grain on its way out: owned by the engine, lent to the transport from bulk() to gy_sent(). */
 struct gy_grain {
 	struct gy_list link;	/* the transport's while it has the grain */
@@ -89,6 +120,7 @@ enum gy_cap {
 struct gy_nic {
 	const struct gy_transport_ops *ops;
 	struct gyre_context *ctx;
+	struct gy_recalls *recalls;	/* GY_CAP_LEND: of this rank; set by open.  Else NULL */
 };
 
 struct gy_ep {
@@ -97,6 +129,7 @@ struct gy_ep {
 	struct gy_peer *peer;	/* the engine's side of it */
 	unsigned caps;		/* enum gy_cap; set by ep_open, final when up */
 	unsigned write_max;	/* GY_CAP_WRITE: grains that may be granted and not yet written */
+	const struct gy_recalls *recalls;	/* GY_CAP_LEND: the peer's; from up to ep_close */
 };
 
 struct gy_transport_ops {
@@ -172,8 +205,8 @@ struct gy_transport_ops {
 	/*
 	 * After this the transport does not touch [ptr, ptr + len) any more: grains out of it are
 	 * copied or dropped, and gy_sent has been said for each before revoke returns; what would
-	 * arrive there is thrown away.  A peer that it is lent to may read it a little longer; when
-	 * that peer polls after reading, it finds whatever msg had taken before the revoke.  Cold.
+	 * arrive there is thrown away.  A peer that it is lent to may still read it, and sees then
+	 * that it has been recalled.  Cold.
 	 *
 	 * GY_CAP_WRITE: called only while this peer may write there, or a grain out of there is
 	 * with the transport.  Other grains, in both directions, still arrive, once each.  The
@@ -211,6 +244,28 @@ struct gy_transport_ops {
 	int (*mem_register)(struct gy_nic *nic, void *ptr, size_t len);
 	void (*mem_unregister)(struct gy_nic *nic, void *ptr, size_t len);
 };
+
+/* What was lent for that communicator, which has failed with err, is recalled. */
+void gy_recall(struct gy_recalls *r, uint32_t comm, int err);
+
+/* Recalls of this rank so far; driver. */
+static inline uint32_t gy_recalls_made(const struct gy_nic *nic)
+{
+	return atomic_load_explicit(&nic->recalls->count, memory_order_relaxed);
+}
+
+/* Hot.  After reading what was lent when that many had been: none has been recalled since. */
+static inline bool gy_none_recalled(const struct gy_recalls *r, uint32_t count)
+{
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&r->count, memory_order_relaxed) == count;
+}
+
+/*
+ * When some have: why (-errno) that of comm was recalled; 0: it was not, and *count is as of now.
+ * What so many others came after that the log does not know it counts as recalled, by -ECANCELED.
+ */
+gy_cold int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count);
 
 /* For slots that a transport has no use for: they fail by -EOPNOTSUPP, or do nothing. */
 int gy_no_bulk(struct gy_ep *ep, struct gy_grain *grain);

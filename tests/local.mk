@@ -1,27 +1,19 @@
 # Unit tests: a line in unit_tests for tests/unit/test_x.c, which links libgy.la and cmocka.
-# Others: check_PROGRAMS and TESTS.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
+# Others: check_PROGRAMS and TESTS, or script_tests.  LONG_TESTS are those of TESTS that do more with GY_TEST_LONG=1.
 # TEST_LIMITS: name=seconds for tests that may take longer than the limit in run-test.sh.
-TEST_LIMITS = test_agree=120 test_conformance=180 test_delayed_faults=120 test_engine_stress=120 test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 train_methods=180
+TEST_LIMITS = \
+	test_agree=120 test_conformance=180 test_delayed_faults=120 test_engine_stress=120 \
+	test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 \
+	train_methods.sh=180
 
-EXTRA_DIST += \
+EXTRA_DIST += $(script_tests) \
 	%D%/check-cppcheck.sh \
 	%D%/check-format.sh \
-	%D%/check-headers.sh \
 	%D%/check-install.sh \
-	%D%/check-layers.sh \
-	%D%/check-man.sh \
 	%D%/check-shell.sh \
-	%D%/check-symbols.sh \
 	%D%/long.h \
-	%D%/multi/bench_wan.sh \
 	%D%/multi/expect.sh \
-	%D%/multi/test_delayed_save.sh \
-	%D%/multi/test_readme.sh \
-	%D%/multi/test_training.sh \
-	%D%/multi/test_gyrerun.sh \
-	%D%/multi/test_info.sh \
 	%D%/multi/test_wan.sh \
-	%D%/multi/test_big.sh \
 	%D%/multi/train.sh \
 	%D%/multi/train_methods.sh \
 	%D%/run-test.sh
@@ -55,22 +47,27 @@ unit_tests = \
 	%D%/unit/test_wire_fuzz \
 	%D%/fuzz/fuzz_hello
 
-# Checks that need no program; those of layout and by cppcheck and shellcheck are in quickstart.
-TESTS += \
+# Scripts.  Checks of layout and by cppcheck and shellcheck are in quickstart.
+script_tests = \
 	%D%/check-headers.sh \
 	%D%/check-layers.sh \
 	%D%/check-man.sh \
 	%D%/check-symbols.sh \
+	%D%/multi/bench_wan.sh \
+	%D%/multi/test_big.sh \
+	%D%/multi/test_delayed_save.sh \
+	%D%/multi/test_gyrerun.sh \
+	%D%/multi/test_info.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_training.sh
-LONG_TESTS += %D%/multi/test_wan.sh
+LONG_TESTS += %D%/multi/test_big.sh %D%/multi/test_wan.sh
 
 if HAVE_TRAIN
 unit_tests += \
 	%D%/unit/test_train \
 	%D%/unit/test_train_input \
 	%D%/unit/test_train_run
-TESTS += %D%/multi/train.sh %D%/multi/train_methods.sh
+script_tests += %D%/multi/train.sh %D%/multi/train_methods.sh
 LONG_TESTS += %D%/multi/train_methods.sh
 endif
 
@@ -81,8 +78,9 @@ endif
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-LONG_TESTS += %D%/unit/test_kernels %D%/unit/test_shm
-LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
+LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_delayed %D%/unit/test_delayed_save \
+	%D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm %D%/unit/test_sim_cost \
+	%D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)
@@ -239,19 +237,15 @@ LONG_TESTS += %D%/unit/test_agree
 
 # Saved in one job, loaded in another.
 check_PROGRAMS += %D%/multi/delayed_save
-TESTS += %D%/multi/test_delayed_save.sh
 %C%_multi_delayed_save_SOURCES = %D%/multi/delayed_save.c
 %C%_multi_delayed_save_LDADD = libgyre.la
 
 check_PROGRAMS += %D%/multi/gyrerun_rank
-TESTS += %D%/multi/bench_wan.sh %D%/multi/test_gyrerun.sh %D%/multi/test_info.sh
 %C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
 %C%_multi_gyrerun_rank_LDADD = libgyre.la
 
 # Two ranks under gyrerun, with buffers of gigabytes: only for GY_TEST_LONG=1.
 check_PROGRAMS += %D%/multi/test_big
-TESTS += %D%/multi/test_big.sh
-LONG_TESTS += %D%/multi/test_big.sh
 %C%_multi_test_big_LDADD = libgyre.la
 
 # Misuse and faults: in the simulator, and with processes.
@@ -265,8 +259,12 @@ LONG_TESTS += %D%/multi/test_faults
 	%D%/multi/faults_late.c \
 	%D%/multi/faults_mismatch.c \
 	%D%/multi/faults_proc.c \
+	%D%/multi/faults_recall.c \
 	%D%/multi/faults_request.c \
 	%D%/multi/test_faults.c
 %C%_multi_test_faults_LDADD = libgy.la
+
+# The last ones, being short: so no processor waits for another in the end.
+TESTS += $(script_tests)
 
 include %D%/vm/local.mk

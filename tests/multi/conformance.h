@@ -163,6 +163,7 @@ void conf_write_revoked(struct conf *c);
 void conf_write_revoked_by_one(struct conf *c);
 void conf_write_kill(struct conf *c);
 void conf_lend(struct conf *c);
+void conf_lend_recalled(struct conf *c);
 void conf_kill(struct conf *c);
 void conf_stop(struct conf *c);
 void conf_leave(struct conf *c);

@@ -3,7 +3,8 @@
  * conformance_lend.c - GY_CAP_LEND: memory that the peer reads.
  *
  * Each rank lends pieces of its memory to the other, a few at a time.  The reader looks at each
- * where it is mapped, where that works, pulls a part of it, and gives it back.
+ * where it is mapped, where that works, pulls a part of it, and gives it back.  Then one lends, and
+ * recalls and writes over what it has lent while the other reads.
  */
 #include "tests/multi/conformance.h"
 
@@ -147,4 +148,101 @@ void conf_lend(struct conf *c)
 			free(lend.areas[a]);
 	}
 	free(lend.copy);
+}
+
+/* ---- recalled ---- */
+
+struct recall_body {
+	struct gy_remote remote;
+	uint64_t len, seed;
+	uint32_t count;
+};
+
+static struct {
+	char *area, *copy;
+	unsigned lent, read, total;
+	unsigned held, recalled;	/* what the reader has found */
+} rec;
+
+/* What may be lent still is as it was; which communicator's it is, is known. */
+static void recall_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
+			   const void *body)
+{
+	const struct gy_recalls *recalls = p->peer.ep->recalls;
+	const void *ptr = NULL;
+	struct recall_body b;
+	uint32_t count;
+	bool matches;
+
+	CHECK(hdr->len == sizeof(b) && recalls);
+	memcpy(&b, body, sizeof(b));
+	if (++rec.read % 2 || c->ops->map(p->peer.ep, &b.remote, 0, b.len, &ptr)) {
+		CHECK(!c->ops->pull(p->peer.ep, &b.remote, 0, rec.copy, b.len));
+		ptr = rec.copy;
+	}
+	matches = conf_matches(ptr, b.len, b.seed);
+	if (gy_none_recalled(recalls, b.count)) {
+		CHECK(matches);
+		rec.held++;
+		atomic_store(&c->shared->flag, rec.read);
+		return;
+	}
+	rec.recalled++;
+	count = b.count;
+	CHECK(gy_recalled(recalls, b.count, &count) && count == b.count);
+	count = b.count;
+	if (!gy_recalled(recalls, ~b.count, &count))
+		CHECK(count != b.count);	/* another communicator's */
+	atomic_store(&c->shared->flag, rec.read);
+}
+
+/* One at a time, as if there were a communicator for each that fails. */
+static void recall_lend_one(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[1];
+	struct gy_hdr hdr = { .kind = CONF_OTHER, .len = sizeof(struct recall_body) };
+	struct recall_body b = { .seed = conf_random(&c->seed) };
+	const uint64_t wait = conf_random(&c->seed) % 40000, begin = conf_now();
+	int err;
+
+	b.len = 1 + conf_random(&c->seed) % (conf_random(&c->seed) % 4 ? 2000 : LEND_BYTES);
+	b.count = gy_recalls_made(c->nic);
+	conf_fill(rec.area, b.len, b.seed);
+	CHECK(!c->ops->lend(p->peer.ep, rec.area, b.len, &b.remote));
+	err = c->ops->msg(p->peer.ep, &hdr, &b);
+	CHECK(!err);
+	rec.lent++;
+	while (conf_now() - begin < wait)
+		;
+	gy_recall(c->nic->recalls, b.count, -ECANCELED);
+	conf_fill(rec.area, b.len, ~b.seed);
+}
+
+static bool recall_done(struct conf *c)
+{
+	if (c->rank)
+		return rec.read == rec.total;
+	c->idle = 0;			/* nothing would wake it */
+	if (rec.lent < rec.total && atomic_load(&c->shared->flag) == rec.lent)
+		recall_lend_one(c);
+	return rec.lent == rec.total;
+}
+
+void conf_lend_recalled(struct conf *c)
+{
+	void *mem;
+
+	c->deliver = recall_deliver;
+	rec.total = conf_times(20000, 400000);
+	rec.copy = malloc(LEND_BYTES);
+	CHECK(rec.copy && !c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
+	rec.area = mem;
+	conf_connect_all(c);
+	conf_wait(c, recall_done);
+	conf_barrier(c);
+	if (c->rank)
+		printf("  %u read, %u of them recalled\n", rec.read, rec.recalled);
+	CHECK(!c->rank || rec.held + rec.recalled == rec.total);
+	CHECK(!c->ops->mem_free(c->nic, mem));
+	free(rec.copy);
 }

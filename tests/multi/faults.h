@@ -11,6 +11,7 @@
  *   faults_late.c	late, stopped and leaving ranks, in the simulator
  *   faults_request.c	requests and communicators at their limits, in the simulator
  *   faults_proc.c	the same with real processes
+ *   faults_recall.c	lent memory that is taken back, with real processes
  */
 #include <gyre/gyre.h>
 #include <stdbool.h>
@@ -72,4 +73,5 @@ int faults_kill(uint64_t seed, unsigned count);
 int faults_late(uint64_t seed, unsigned count);
 int faults_request(uint64_t seed, unsigned count);
 int faults_proc(uint64_t seed, unsigned count);
+int faults_recall(uint64_t seed, unsigned count);
 #endif

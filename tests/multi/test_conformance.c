@@ -82,6 +82,7 @@ static const struct conf_case cases[] = {
 	  .rounds = 4 },
 	{ .name = "lend", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend },
 	{ .name = "lend, copied", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend, .copies = 1 },
+	{ .name = "lend, recalled", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend_recalled },
 	{ .name = "drain", .nranks = 2, .run = conf_drain },
 	{ .name = "leave", .nranks = 2, .run = conf_leave },
 	{ .name = "kill", .nranks = 3, .run = conf_kill, .victim = 3, .rounds = 8 },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_faults.c [--seed S] [--count N] [mismatch|kill|late|request|proc]... - misuse and faults;
- * see faults.h.
+ * test_faults.c [--seed S] [--count N] [mismatch|kill|late|request|proc|recall]... - misuse and
+ * faults; see faults.h.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -20,6 +20,7 @@ static const struct {
 	{ "late", faults_late },
 	{ "request", faults_request },
 	{ "proc", faults_proc },
+	{ "recall", faults_recall },
 };
 
 static double seconds(void)

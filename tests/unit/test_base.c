@@ -18,6 +18,7 @@
 #include "lib/alloc.h"
 #include "lib/list.h"
 #include "lib/log.h"
+#include "lib/transport.h"
 #include "lib/util.h"
 
 struct item {
@@ -252,6 +253,34 @@ static void test_log_long_line(void **state)
 	assert_string_equal(text + len - 5, "a...\n");
 }
 
+/* What a reader makes of the recalls of others: by name, as far back as the log goes. */
+static void test_recalls(void **state)
+{
+	static struct gy_recalls r;
+	uint32_t since, i;
+
+	r.count = UINT32_MAX - 2;	/* it comes round */
+	since = r.count;
+	assert_true(gy_none_recalled(&r, since));
+	gy_recall(&r, 7, -ECANCELED);
+	gy_recall(&r, 8, -ECONNRESET);
+	assert_false(gy_none_recalled(&r, since));
+	assert_int_equal(gy_recalled(&r, 7, &since), -ECANCELED);
+	assert_int_equal(gy_recalled(&r, 8, &since), -ECONNRESET);
+	assert_false(gy_none_recalled(&r, since));
+	assert_int_equal(gy_recalled(&r, 9, &since), 0);
+	assert_true(gy_none_recalled(&r, since));
+	assert_int_equal(gy_recalled(&r, 8, &since), 0);	/* lent again: it is another's */
+	for (i = 1; i < GY_RECALLS; i++)
+		gy_recall(&r, 100 + i, -EIO);
+	assert_int_equal(gy_recalled(&r, 101, &since), -EIO);
+	assert_int_equal(gy_recalled(&r, 9, &since), 0);
+	for (i = 0; i < GY_RECALLS; i++)
+		gy_recall(&r, 200 + i, -EIO);
+	assert_int_equal(gy_recalled(&r, 9, &since), -ECANCELED);
+	assert_int_equal(gy_recalled(&r, 9, &since), -ECANCELED);
+}
+
 static void test_types(void **state)
 {
 	const int negative = -1;
@@ -295,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_log_line),
 		cmocka_unit_test(test_log_hook),
 		cmocka_unit_test(test_log_long_line),
+		cmocka_unit_test(test_recalls),
 		cmocka_unit_test(test_types),
 		cmocka_unit_test(test_strerror),
 	};

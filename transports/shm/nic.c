@@ -72,6 +72,7 @@ static int nic_page_create(struct shm_nic *nic)
 		return err;
 	}
 	nic->page = mem;
+	nic->base.recalls = &nic->page->recalls;
 	return 0;
 }
 

@@ -215,6 +215,7 @@ static int note_on_hello(struct shm_ep *ep)
 	if (err)
 		return err;
 	ep->peer_page = page;
+	ep->base.recalls = &ep->peer_page->recalls;
 	ep->bell = ep->in_fds[2];
 	ep->in_nfds = 2;		/* the bell is kept */
 	ep->reads_peer = shm_mem_probe(ep, ep->in.secret_addr, ep->in.secret);

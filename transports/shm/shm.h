@@ -45,11 +45,12 @@ struct shm_page {
 	 * membarrier(2) of the sleeper save the peer some 8 ns and cost the sleeper 10 us.)
 	 */
 	_Alignas(GY_CACHELINE) _Atomic uint32_t sleep;
+	_Alignas(GY_CACHELINE) struct gy_recalls recalls;
 };
 
 enum shm_note_kind { SHM_HELLO = 1, SHM_VERDICT, SHM_SEGMENT, SHM_FREE };
 
-#define SHM_MAGIC 0x316d6873	/* "shm1": layout of notes, rings and pages */
+#define SHM_MAGIC 0x326d6873	/* "shm2": layout of notes, rings and pages */
 
 /* What goes over the socket; always whole.  Same machine, so as it is in memory. */
 struct shm_note {

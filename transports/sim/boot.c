@@ -176,7 +176,13 @@ void sim_context_forget(struct gy_sim_rank *rank, const struct gyre_context *ctx
 void sim_contexts_abandon(struct gy_sim_rank *rank)
 {
 	struct sim_context *made;
+	struct gy_list *pos;
 
+	gy_list_for_each(pos, &rank->nics) {
+		struct sim_nic *nic = gy_list_entry(pos, struct sim_nic, link);
+
+		nic->base.recalls = &nic->unsaid;
+	}
 	while (!gy_list_empty(&rank->made)) {
 		made = gy_list_entry(gy_list_pop(&rank->made), struct sim_context, link);
 		gy_context_abandon(made->ctx);

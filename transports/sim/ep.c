@@ -113,6 +113,8 @@ void sim_ep_called(struct sim_nic *nic, struct sim_parcel *p)
 	ep_hang_up(ep);			/* both had called */
 	ep->other = caller;
 	caller->other = ep;
+	ep->base.recalls = caller->base.nic->recalls;
+	caller->base.recalls = ep->base.nic->recalls;
 	ep->floor = w->now + ep->how.latency_ns + sim_below(w, ep->how.jitter_ns);
 	ep->small_at = ep->floor;
 	sim_parcel_fly(accept, ep->floor);

@@ -126,8 +126,6 @@ void sim_lend_revoke(struct sim_ep *ep, const void *ptr, size_t len)
 	}
 	*r = (struct sim_revoked){ .ptr = ptr, .len = len, .before = ep->lends };
 	gy_list_add_tail(&ep->revoked, &r->link);
-	if (ep->other && ep->base.caps & GY_CAP_LEND)
-		ep->other->hurry = true;
 }
 
 void sim_revoked_free(struct sim_ep *ep)

@@ -38,6 +38,8 @@ static int sim_open(struct gyre_context *ctx, struct gy_nic **nicp)
 {
 	struct gy_sim_rank *rank = ctx->sim;
 	struct sim_nic *nic;
+	void *recalls;
+	int err;
 
 	if (!rank)
 		return -EOPNOTSUPP;
@@ -53,6 +55,12 @@ static int sim_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	gy_list_init(&nic->calls);
 	gy_list_init(&nic->mems);
 	gy_list_init(&nic->regions);
+	err = sim_mem_alloc(&nic->base, sizeof(*nic->base.recalls), &recalls);
+	if (err) {
+		gy_free(nic);
+		return err;
+	}
+	nic->base.recalls = recalls;
 	gy_list_add_tail(&rank->nics, &nic->link);
 	*nicp = &nic->base;
 	return 0;
@@ -136,25 +144,6 @@ void sim_nic_arrived(struct sim_nic *nic)
 		sim_wake_yielding(nic->rank);
 }
 
-/*
- * Memory that ep's peer has revoked may have been read since: its messages cannot be later than
- * that.
- */
-static void nic_hurry(struct sim_ep *ep)
-{
-	struct gy_list *pos, *after;
-
-	gy_list_for_each_safe(pos, after, &ep->flying) {
-		struct sim_parcel *p = gy_list_entry(pos, struct sim_parcel, link);
-
-		if (p->kind != SIM_MSG)
-			continue;
-		sim_cancel(p->world, &p->ev);
-		sim_parcel_arrive(p);
-	}
-	ep->hurry = false;
-}
-
 static int nic_budget(struct sim_nic *nic)
 {
 	struct gy_sim_world *w = nic->rank->world;
@@ -171,8 +160,6 @@ static int sim_poll(struct gy_ep *base)
 
 	if (nic->rank->world->attr.exact)
 		sim_cost_pay(nic);
-	if (ep->hurry)
-		nic_hurry(ep);
 	if (gy_list_empty(&ep->arrived))
 		return 0;
 	budget = nic_budget(nic);

@@ -28,6 +28,7 @@ struct sim_nic {
 	struct gy_list mems;		/* struct sim_mem */
 	struct gy_list regions;		/* struct sim_region: what mem_register told of */
 	uint64_t reduced, copied;	/* bytes that were charged */
+	struct gy_recalls unsaid;	/* of a process that has ended: no peer sees them */
 };
 
 enum sim_ep_state { SIM_EP_IDLE, SIM_EP_DIALING, SIM_EP_UP, SIM_EP_DOWN };
@@ -49,8 +50,6 @@ struct sim_ep {
 	struct gy_list revoked;		/* struct sim_revoked: of those */
 	struct gy_list exposures;	/* struct sim_exposure: what the peer may write */
 	unsigned writes_in;		/* SIM_WRITE to us, not yet handed over */
-	/* the peer has revoked: a poll finds what it had said before */
-	bool hurry;
 	struct gy_list grains;		/* SIM_SENT: grains that are with us, by own */
 	unsigned msgs_out, grains_out;	/* from us, not yet handed over */
 	uint64_t floor;			/* nothing reaches the peer before */
