@@ -15,8 +15,8 @@ struct method_of_delayed {
 	struct method base;
 	struct gyre_delayed *handle;
 	uint64_t ticks;
-	uint64_t round, posted; /* the last that was posted, and at which tick */
-	uint64_t switch_at;	/* tick at which the period becomes that of the options; 0: never */
+	uint64_t round;	    /* the last that was posted */
+	uint64_t switch_at; /* tick at which the period becomes that of the options; 0: never */
 };
 
 static struct method_of_delayed *to_delayed(struct method *m)
@@ -39,6 +39,8 @@ static void delayed_attr_lasgd(struct gyre_delayed_attr *attr, const struct opti
 {
 	gyre_lasgd_attr(attr, opt->period);
 	attr->max_delay = opt->delay;
+	if (strcmp(opt->weights, "steps") == 0)
+		attr->flags |= GYRE_DELAYED_WEIGHT_STEPS;
 }
 
 static void delayed_attr_local(struct gyre_delayed_attr *attr, const struct options *opt)
@@ -122,17 +124,15 @@ static int delayed_tick(struct method *m)
 {
 	const double start = clock_seconds();
 	struct method_of_delayed *d = to_delayed(m);
-	const bool by_steps = strcmp(m->env.opt->weights, "steps") == 0;
 	struct gyre_tick tick = { 0 };
 	int err;
 
 	d->ticks++;
 	err = delayed_switch(d);
 	if (!err)
-		err = gyre_delayed_tick(d->handle, by_steps ? d->ticks - d->posted : 1, &tick);
+		err = gyre_delayed_tick(d->handle, 1, &tick);
 	if (tick.posted > d->round) {
 		d->round = tick.posted;
-		d->posted = d->ticks;
 		m->bytes += (m->env.nparams + m->env.npadding) * sizeof(float);
 	}
 	m->blocked += 1e-9 * tick.blocked_ns;
@@ -148,7 +148,7 @@ static int delayed_finish(struct method *m)
 static int delayed_save(struct method *m, method_write_fn write, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	const uint64_t counts[3] = { d->ticks, d->round, d->posted };
+	const uint64_t counts[2] = { d->ticks, d->round };
 	int err = write(arg, counts, sizeof(counts));
 
 	return err ? err : gyre_delayed_save(d->handle, write, arg);
@@ -157,14 +157,13 @@ static int delayed_save(struct method *m, method_write_fn write, void *arg)
 static int delayed_load(struct method *m, method_read_fn read, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	uint64_t counts[3];
+	uint64_t counts[2];
 	int err = method_agree(m, read(arg, counts, sizeof(counts)));
 
 	if (err)
 		return err;
 	d->ticks = counts[0];
 	d->round = counts[1];
-	d->posted = counts[2];
 	return gyre_delayed_load(d->handle, read, arg);
 }
 

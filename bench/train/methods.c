@@ -14,7 +14,7 @@ static const struct methods_row methods_table[] = {
 	{ "dts-overwrite", "likewise without correction: the late mean replaces the model",
 	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
 	{ "lasgd", "models averaged when all have done period steps; nobody waits",
-	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS, .period = 8, .own_pace = true },
+	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS, .period = 1, .own_pace = true },
 	{ "local", "models averaged every period steps",
 	  METHODS_PERIOD, .period = 8 },
 	{ "postlocal", "models averaged in each step, from --switch on every period steps",

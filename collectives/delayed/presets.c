@@ -56,6 +56,7 @@ int gyre_lasgd_attr(struct gyre_delayed_attr *attr, uint32_t min_steps)
 	attr->trigger = GYRE_TRIGGER_READY_ALL;
 	attr->apply = GYRE_APPLY_ARRIVAL;
 	attr->min_steps = min_steps;
+	attr->flags = GYRE_DELAYED_FRESH;
 	return 0;
 }
 

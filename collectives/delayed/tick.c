@@ -4,7 +4,8 @@
  *
  * Cost: a tick that neither posts nor merges takes the token twice and looks at the network once.
  * A post is one pass over x, base and the slot, a merge one over the slot, anchor, base and x; both
- * without the token.
+ * without the token.  FRESH: a tick between a post and the start of its round is a post too, with
+ * DELTA and a copy.
  * Failure: what is due and not committed stays so, with the communicator's error, until
  * gyre_delayed_rebind; x is as it was.
  */
@@ -78,6 +79,14 @@ static int due_await(struct gyre_delayed *d, uint64_t *blocked_ns)
 
 /* ---- merging ---- */
 
+/* Of what this rank has in the round, or will have got from it.  FRESH: one round has some. */
+static uint32_t merge_staleness(const struct gyre_delayed *d, const struct gy_round *r)
+{
+	const bool fresh = r->contributes && d->attr.flags & GYRE_DELAYED_FRESH;
+
+	return (uint32_t)(d->tick - (fresh ? d->taken : r->post_tick));
+}
+
 static void merge_describe(const struct gyre_delayed *d, const struct gy_round *r,
 			   struct gyre_round *out)
 {
@@ -89,7 +98,7 @@ static void merge_describe(const struct gyre_delayed *d, const struct gy_round *
 		.type = d->attr.type,
 		.weight = r->weight,
 		.weight_sum = r->sums[0],
-		.staleness = (uint32_t)(d->tick - r->post_tick),
+		.staleness = merge_staleness(d, r),
 	};
 }
 
@@ -190,7 +199,7 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 		d->model_known = true;
 		d->model_sum = r->sums[0];
 	}
-	d->stats.max_staleness = (uint32_t)gy_max(d->stats.max_staleness, d->tick - r->post_tick);
+	d->stats.max_staleness = (uint32_t)gy_max(d->stats.max_staleness, merge_staleness(d, r));
 	d->stats.merge_ns += gy_delayed_now(d) - start;
 	d->stats.applied++;
 	gy_adapt_note(d, r);
@@ -210,7 +219,7 @@ static int tick_merge(struct gyre_delayed *d, struct gyre_tick *t)
 		return 0;
 	while ((err = due_await(d, &t->blocked_ns)) > 0) {
 		const struct gy_round *r = gy_round_of(d, d->applied + 1);
-		const uint32_t staleness = (uint32_t)(d->tick - r->post_tick);
+		const uint32_t staleness = merge_staleness(d, r);
 
 		err = gy_delayed_merge(d, d->attr.merge);
 		if (err)
@@ -273,7 +282,8 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 		return false;
 	}
 	gy_merge_post(&p);
-	d->stats.bytes += d->attr.count * gyre_type_size(d->attr.wire);
+	if (r->post_tick == d->tick)	/* else FRESH: it is in the place of another */
+		d->stats.bytes += d->attr.count * gyre_type_size(d->attr.wire);
 	return true;
 }
 
@@ -287,6 +297,9 @@ static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	/* divided by its steps, no step is nothing */
 	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && d->tick == d->taken)
 		weight = 0;
+	/* the last round of a drain may have none: with MODEL it still needs each rank's x */
+	if (d->attr.flags & GYRE_DELAYED_WEIGHT_STEPS)
+		weight *= (double)gy_max(d->tick - d->taken, UINT64_C(1));
 	r->weight = weight;
 	if (weight > 0)
 		finite = post_take(d, r, v, d->attr.filter && !last);
@@ -302,27 +315,21 @@ static struct gy_round *post_slot(struct gyre_delayed *d, int *err)
 	*err = gy_delayed_status(d);
 	if (!*err && gy_rounds_inflight(d) == d->nrounds)
 		*err = -EAGAIN;
-	return *err ? NULL : gy_round_take(d);
+	if (*err)
+		return NULL;
+	d->stats.posted++;
+	return gy_round_take(d);
 }
 
-int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last)
+/* The round is FILLING, and filled; finite: with what may be sent. */
+static int post_finish(struct gyre_delayed *d, struct gy_round *r, bool finite)
 {
 	struct gy_engine *e = &d->ctx->engine;
-	struct gy_round *r;
-	bool finite;
-	int err;
 
-	gy_engine_enter(e);
-	r = post_slot(d, &err);
-	gy_engine_leave(e);
-	if (!r)
-		return err;
-	finite = post_fill(d, r, v, weight, last);
 	gy_engine_enter(e);
 	if (r->contributes)
 		d->taken = d->tick;
-	d->last_post = d->tick;
-	d->stats.posted++;
+	d->last_post = r->post_tick;
 	r->state = GY_ROUND_POSTED;
 	if (!finite)
 		gy_comm_fail(d->comm, -EDOM,
@@ -332,6 +339,44 @@ int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool l
 	gy_rounds_pump(d);
 	gy_engine_exit(e);
 	return finite ? 0 : -EDOM;
+}
+
+int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	struct gy_round *r;
+	int err;
+
+	gy_engine_enter(e);
+	r = post_slot(d, &err);
+	gy_engine_leave(e);
+	if (!r)
+		return err;
+	return post_finish(d, r, post_fill(d, r, v, weight, last));
+}
+
+/*
+ * FRESH: the round that waits for others, if what it has from here is older than this tick.  It is
+ * then FILLING, as if nothing had been taken for it.  NULL: there is none.  Token held.
+ */
+static struct gy_round *post_reopen(struct gyre_delayed *d, double weight)
+{
+	struct gy_round *r = gy_round_of(d, d->posted);
+
+	if (!(d->attr.flags & GYRE_DELAYED_FRESH) || weight <= 0 || !gy_rounds_inflight(d) ||
+	    r->state != GY_ROUND_POSTED || r->nstarted || !r->contributes || d->taken == d->tick)
+		return NULL;
+	gy_assert(gy_rounds_inflight(d) == 1);
+	r->state = GY_ROUND_FILLING;
+	d->taken = r->taken_before;
+	return r;
+}
+
+static int post_again(struct gyre_delayed *d, struct gy_round *r, double weight)
+{
+	if (d->base)	/* nothing else is in flight */
+		gy_merge_unpost(d->attr.type, d->base, d->anchor, d->inflight, 0, d->attr.count);
+	return post_finish(d, r, post_fill(d, r, NULL, weight, false));
 }
 
 /* ---- the schedule ---- */
@@ -379,6 +424,7 @@ static bool trigger_is_due(const struct gyre_delayed *d)
 static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 {
 	struct gy_engine *e = &d->ctx->engine;
+	struct gy_round *again = NULL;
 	bool due;
 	int err;
 
@@ -398,7 +444,11 @@ static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 			d->stats.skipped++;
 		}
 	}
+	if (!err && !due)
+		again = post_reopen(d, weight);
 	gy_engine_leave(e);
+	if (again)
+		return post_again(d, again, weight);
 	if (!due)
 		return err;
 	err = gy_delayed_post(d, NULL, weight, false);

@@ -97,6 +97,13 @@ enum gyre_delayed_flags {
 	GYRE_DELAYED_CHECK_FINITE = 2,
 	/* Chooses delay and period from measured times: see gyre_delayed_create(3). */
 	GYRE_DELAYED_ADAPT = 4,
+	/*
+	 * READY_ALL, QUORUM: as long as its round has not started, a contribution is taken anew at
+	 * each tick, so that it is not old when the last rank is ready.  A copy per such tick.
+	 */
+	GYRE_DELAYED_FRESH = 8,
+	/* A weight is multiplied by the ticks that the contribution took, at least 1. */
+	GYRE_DELAYED_WEIGHT_STEPS = 16,
 };
 
 /* A round's result, valid until the next call with the handle. */
@@ -108,7 +115,7 @@ struct gyre_round {
 	enum gyre_type type;
 	double weight;		/* this rank's */
 	double weight_sum;	/* 0: nobody contributed; avg is all zeros */
-	uint32_t staleness;	/* ticks of this rank since it was posted */
+	uint32_t staleness;	/* ticks of this rank since its contribution was taken */
 };
 
 struct gyre_delayed_attr {

@@ -88,6 +88,9 @@ struct gyre_delayed_attr job_draw(uint64_t *rng)
 		}
 		a.flags = *rng >> 48 & 1 ? GYRE_DELAYED_BY_STEPS : 0;
 	}
+	if (a.trigger == GYRE_TRIGGER_READY_ALL || a.trigger == GYRE_TRIGGER_QUORUM)
+		a.flags |= *rng >> 49 & 1 ? GYRE_DELAYED_FRESH : 0;
+	a.flags |= *rng >> 50 & 1 ? GYRE_DELAYED_WEIGHT_STEPS : 0;
 	return a;
 }
 

@@ -475,6 +475,7 @@ static int straggler_main(struct job *j, struct gy_sim_rank *rank, struct gyre_c
 	j->blocked_ns[me] = st.blocked_ns;
 	j->log[me][0] = st.applied;
 	j->log[me][1] = st.posted;
+	j->log[me][2] = st.max_staleness;
 	err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 	gyre_delayed_destroy(d);
 	return err;
@@ -518,6 +519,57 @@ static void test_straggler(void **state)
 	}
 }
 
+/*
+ * FRESH: what ranks that were ready early contribute is of the tick before the last rank was, and
+ * all their progress counts, once.
+ */
+static void check_fresh(struct job *j)
+{
+	unsigned i;
+	int r;
+
+	assert_int_equal(job_run(j), 0);
+	check_equal(j);
+	for (i = 0; i < COUNT; i++) {
+		float want = (float)(j->ticks / 4) * job_update(0, i);
+
+		for (r = 1; r < j->nranks; r++)
+			want += (float)j->ticks * job_update(r, i);
+		assert_float_equal(j->x[0][i], job_initial(i) + want / (float)j->nranks, 0);
+	}
+	for (r = 0; r < j->nranks; r++)
+		assert_true(j->log[r][0] > 20 && j->log[r][0] <= 25);
+}
+
+static void test_fresh(void **state)
+{
+	unsigned payload, fresh;
+	uint64_t seed;
+
+	for (seed = 1; seed <= test_times(4, 10); seed++) {
+		for (payload = GYRE_PAYLOAD_DELTA; payload <= GYRE_PAYLOAD_MODEL; payload++) {
+			for (fresh = 0; fresh < 2; fresh++) {
+				struct job j = {
+					.nranks = 4,
+					.seed = 2 * seed,
+					.fn = straggler_main,
+					.ticks = 100,
+				};
+
+				gyre_lasgd_attr(&j.attr, 1);
+				j.attr.payload = (enum gyre_payload)payload;
+				j.attr.flags = fresh ? GYRE_DELAYED_FRESH : 0;
+				j.attr.count = COUNT;
+				check_fresh(&j);
+				if (fresh)	/* a step, and one more where ticks are close */
+					assert_in_range(j.log[1][2], 1, 2);
+				else
+					assert_in_range(j.log[1][2], 3, 6);
+			}
+		}
+	}
+}
+
 /* FIXED: the others wait for the straggler. */
 static int waits_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
 {
@@ -553,7 +605,7 @@ static void test_straggler_fixed(void **state)
 
 struct weights {
 	double w[4];
-	unsigned h[4];			/* BY_STEPS: steps per tick */
+	unsigned h[4];			/* steps, a tick each */
 	unsigned flags;
 	float mean;			/* of updates 1, 2, 4, 8 */
 	bool noop;
@@ -605,6 +657,9 @@ static void test_weights(void **state)
 		/* each by its steps; the mean of these is (1 + 2 + 4 + 1) / 4 = 2 */
 		{ { 1, 1, 1, 1 }, { 1, 2, 4, 1 }, GYRE_DELAYED_BY_STEPS, 15 / 4.0f * 2, false },
 		{ { 2, 1, 1, 4 }, { 1, 2, 4, 2 }, GYRE_DELAYED_BY_STEPS, 40 / 8.0f * 2, false },
+		/* weights 1, 2, 4, 1 and 2, 1, 0, 5 */
+		{ { 1, 1, 1, 1 }, { 1, 2, 4, 1 }, GYRE_DELAYED_WEIGHT_STEPS, 81 / 8.0f, false },
+		{ { 2, 0.5, 0, 5 }, { 1, 2, 4, 1 }, GYRE_DELAYED_WEIGHT_STEPS, 46 / 8.0f, false },
 	};
 	uint64_t seed;
 	size_t i;
@@ -756,6 +811,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_slow_agreed),
 		cmocka_unit_test(test_slow_arrival),
 		cmocka_unit_test(test_straggler),
+		cmocka_unit_test(test_fresh),
 		cmocka_unit_test(test_straggler_fixed),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_pair),
