@@ -88,7 +88,7 @@ static const struct gy_config_entry config_table[] = {
 	CONFIG_STRING(verbs_device, "",
 		      "RDMA device to use, such as mlx5_0 or mlx5_0:2 (port 2); else the quickest",
 		      0),
-	CONFIG_INT(verbs_qps, "2", 1, 8, "queue pairs for large messages to each peer",
+	CONFIG_INT(verbs_qps, "2", 1, 7, "queue pairs for large messages to each peer",
 		   GY_CONFIG_WIRE),
 	CONFIG_ENUM(cma, "off", config_autos,
 		    "read ordinary memory of ranks on the node by process_vm_readv (auto: if it "

@@ -28,6 +28,7 @@
 
 /* Grains of one stream that wait for a lane at a time; those that are written need none. */
 #define GRAINS_OUT 4
+#define SLOTS_HALF (GY_STREAM_SLOTS / 2)
 
 static int stream_say(struct gy_engine *e, struct gy_stream *s, enum gy_msg_kind kind, uint64_t off,
 		      const void *body, uint32_t len)
@@ -256,13 +257,19 @@ static int stream_pump_eager(struct gy_engine *e, struct gy_stream *s)
 	return 0;
 }
 
+/* One out of memory in pieces, after others from where they lie, may come round to their slot. */
+static bool stream_has_come_round(const struct gy_stream *s)
+{
+	return s->sent / s->run->grain - s->freed / s->run->grain >= GY_STREAM_SLOTS;
+}
+
 /* The slot that holds the grain at s->sent: computed into one, or copied to one now. */
 static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s, uint64_t n)
 {
 	const unsigned i = s->sent / s->run->grain % GY_STREAM_SLOTS;
 
 	if (!s->op->source || s->slot[i])
-		return s->slot[i];
+		return stream_has_come_round(s) ? NULL : s->slot[i];
 	s->slot[i] = gy_slot_get(&e->pool, gy_run_needs(s->run, s->op) && s->freed == s->sent);
 	if (s->slot[i]) {
 		s->slot[i]->users = 1;
@@ -342,19 +349,30 @@ static void grain_free(struct gy_engine *e, struct gy_grain *g)
 	e->free_grains = g;
 }
 
-/* Where the n elements at s->sent lie; NULL: they must go by a slot, and there is none now. */
-static const void *stream_grain_src(struct gy_engine *e, struct gy_stream *s, uint64_t n)
+/*
+ * Where the n elements at s->sent lie; no src: they must go by a slot, and there is none now.
+ *
+ * More: a receiver that grants slots grants the next when some have been emptied: a message that
+ * ends those out of ours.  Else half of our slots must not wait for the other half.
+ */
+static void stream_grain_src(struct gy_engine *e, struct gy_stream *s, uint64_t n,
+			     struct gy_grain *g)
 {
-	const void *src = NULL;
+	const uint64_t i = s->sent / s->run->grain, left = s->len - s->sent;
 	struct gy_slot *slot;
 	uint64_t contig = 0;
 
+	g->more = e->pool.starved ? 0 : (left - 1) / s->run->grain;
+	g->pooled = false;
 	if (s->op->source && !s->via_slot)
-		src = gy_run_at(s->run, s->op->source, s->sent, &contig);
+		g->src = gy_run_at(s->run, s->op->source, s->sent, &contig);
+	if ((contig < n && s->direct) || (contig >= n && contig < left))
+		g->more = gy_min(g->more, SLOTS_HALF - 1 - i % SLOTS_HALF);
 	if (contig >= n)
-		return src;
+		return;
 	slot = stream_out_slot(e, s, n);
-	return slot ? slot->mem : NULL;
+	g->src = slot ? slot->mem : NULL;
+	g->pooled = true;
 }
 
 static void stream_fill_grain(const struct gy_stream *s, struct gy_grain *g, uint64_t n)
@@ -384,11 +402,11 @@ static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
 		return -ENOMEM;
 	stream_fill_grain(s, g, n);
 	g->stream = s;
-	g->src = stream_grain_src(e, s, n);
+	stream_grain_src(e, s, n, g);
 	err = g->src ? ep->ops->bulk(ep, g) : -EAGAIN;
 	if (err == -EOPNOTSUPP && !s->via_slot) {	/* not out of this memory */
 		s->via_slot = true;
-		g->src = stream_grain_src(e, s, n);
+		stream_grain_src(e, s, n, g);
 		err = g->src ? ep->ops->bulk(ep, g) : -EAGAIN;
 	}
 	if (err) {
@@ -407,7 +425,7 @@ static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
 static bool stream_may_send(const struct gy_stream *s)
 {
 	const uint64_t out = s->sent / s->run->grain - s->freed / s->run->grain;
-	const bool slots = !s->op->source || s->via_slot || !s->direct;
+	const bool slots = !s->op->source || s->via_slot;
 
 	if (!(s->peer->ep->caps & GY_CAP_WRITE))
 		return s->grains_out < GRAINS_OUT && out < GY_STREAM_SLOTS;

@@ -107,8 +107,17 @@ struct gy_grain {
 	struct gy_remote to;
 	size_t to_off;
 	uint32_t ticket;
+	/*
+	 * So many of the stream follow, at least, and gy_sent may wait for theirs; but of as many
+	 * as a stream has under way (GY_STREAM_GRAINS) some must end.
+	 */
+	unsigned more;
+	/*
+	 * src is a slot, registered for good, so it is enough that the peer has the grain; with
+	 * more, gy_sent is due when a message that the peer sent after that is delivered.
+	 */
+	bool pooled;
 	struct gy_stream *stream;	/* the engine's */
-	struct gy_slot *slot;		/* the engine's */
 };
 
 enum gy_cap {

@@ -30,6 +30,7 @@ static char *memory[2];			/* registered, SLOTS of SLOT bytes each for in and out
 static unsigned written[2], unfit[2];
 static struct gy_grain grains[2][SLOTS];
 static bool busy[2][SLOTS];
+static bool more;			/* grains say that those of the slots behind follow */
 
 static struct fake_peer *peer_of(int rank)
 {
@@ -139,7 +140,9 @@ static int write_slot(int rank, unsigned slot)
 	int err;
 
 	assert_false(busy[rank][slot]);
-	*g = (struct gy_grain){ .src = memory[rank] + slot * SLOT, .hdr.len = SLOT };
+	*g = (struct gy_grain){ .src = memory[rank] + slot * SLOT,
+				.hdr.len = SLOT,
+				.more = more ? SLOTS - 1 - slot : 0 };
 	assert_int_equal(gy_verbs_ops.expose(peer_of(!rank)->base.ep,
 					     memory[!rank] + (SLOTS + slot) * SLOT, SLOT, &g->to),
 			 0);
@@ -204,13 +207,68 @@ static void test_signals(void **state)
 	pump(4);
 	vf.hold = true;
 	vf.send_completions = vf.empty_writes = 0;
+	more = true;
 	for (i = 0; i < SLOTS; i++)
 		assert_int_equal(write_slot(0, i), 0);
+	more = false;
 	assert_false(all_sent(0));
 	vf.hold = false;
 	verbs_fake_move(1000, &seed);
 	fake_until(f, 2, all_sent(0) && written[1] == SLOTS);
-	assert_true(vf.send_completions <= 4 && vf.empty_writes <= 2);
+	assert_int_equal(vf.send_completions, 2);	/* of each queue pair */
+	assert_int_equal(vf.empty_writes, 0);
+	close_ranks();
+}
+
+/* What others of its stream follow gets no completion until nothing has happened for a while. */
+static void test_quiet(void **state)
+{
+	connect_ranks();
+	pump(4);
+	vf.send_completions = vf.empty_writes = 0;
+	more = true;
+	assert_int_equal(write_slot(0, 0), 0);
+	more = false;
+	pump(VERBS_QUIET - 1);
+	assert_int_equal(written[1], 1);
+	assert_true(busy[0][0] && !vf.send_completions);
+	fake_until(f, 2, all_sent(0));
+	assert_int_equal(vf.empty_writes, 1);
+	close_ranks();
+}
+
+/* A message of the peer ends grains out of slots, and no others; not one of before a reset. */
+static void test_went(void **state)
+{
+	unsigned i;
+
+	connect_ranks();
+	pump(4);
+	vf.send_completions = vf.empty_writes = 0;
+	more = true;
+	for (i = 0; i < 5; i++)
+		assert_int_equal(write_slot(0, i), 0);
+	more = false;
+	for (i = 0; i < 4; i++)
+		grains[0][i].pooled = true;
+	fake_until(f, 2, written[1] == 5);
+	assert_int_equal(say(1, 8), 0);
+	fake_until(f, 2, !busy[0][0] && !busy[0][1] && !busy[0][2] && !busy[0][3]);
+	assert_true(busy[0][4] && !vf.send_completions && !vf.empty_writes);
+	gy_verbs_ops.arm(f[0].nic);	/* before sleeping all are asked for */
+	fake_until(f, 2, all_sent(0));
+	assert_int_equal(vf.empty_writes, 1);
+
+	gy_verbs_ops.revoke(peer_of(1)->base.ep, memory[1], SLOT);
+	more = true;
+	for (i = 0; i < 2; i++)
+		assert_int_equal(write_slot(0, i), 0);
+	more = false;
+	grains[0][0].pooled = grains[0][1].pooled = true;
+	fake_until(f, 2, written[1] == 7);
+	assert_true(busy[0][0] && busy[0][1]);
+	assert_int_equal(say(1, 8), 0);
+	fake_until(f, 2, all_sent(0));
 	close_ranks();
 }
 
@@ -675,6 +733,8 @@ int main(void)
 		cmocka_unit_test(test_no_device),
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_quiet),
+		cmocka_unit_test(test_went),
 		cmocka_unit_test(test_out_of_order),
 		cmocka_unit_test(test_arm),
 		cmocka_unit_test(test_next_address),

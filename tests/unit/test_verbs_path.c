@@ -70,11 +70,14 @@ int path_drive(struct inproc *job)
 	return err;
 }
 
-static int path_alone(struct inproc_rank *r, unsigned calls)
+static int path_alone(struct inproc_rank *r, struct path *path)
 {
+	unsigned calls = path->calls;
 	int err = path_calls(gyre_context_world(r->ctx), heap[r->rank][0], heap[r->rank][1], 1);
 
 	inproc_meet(r->job);
+	if (r->rank == 0)
+		path->before = vf;
 	while (r->rank == 0 && calls-- && !err)
 		err = path_drive(r->job);
 	inproc_meet(r->job);
@@ -89,7 +92,7 @@ static int path_main(struct inproc_rank *r, void *arg)
 	int err = 0, i;
 
 	if (path->alone)
-		return path_alone(r, path->calls);
+		return path_alone(r, path);
 	for (i = 0; i < 2 && path->registered && !err; i++)
 		err = gyre_mem_alloc(r->ctx, COUNT * sizeof(float), (void **)&mem[i]);
 	/* Connects, and makes slabs. */
@@ -186,6 +189,21 @@ static void test_registered(void **state)
 	path_check(&path, 0);
 }
 
+/* Nobody waits for a scheduler, so that the numbers are exact. */
+static void test_counts(void **state)
+{
+	struct path path = { .name = "one thread", .alone = true, .calls = CALLS };
+	unsigned grains;
+
+	path_run(&path);
+	grains = vf.grains - path.before.grains;
+	assert_int_equal(grains, CALLS * 2 * 64);
+	assert_int_equal(vf.bulk_recv_completions - path.before.bulk_recv_completions, grains);
+	assert_int_equal(vf.empty_writes - path.before.empty_writes, 0);
+	assert_true((vf.bulk_send_completions - path.before.bulk_send_completions) * 16 <= grains);
+	verbs_fake_reset();
+}
+
 static void path_heap(void)
 {
 	int i;
@@ -200,6 +218,7 @@ static void path_heap(void)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_registered),
 	};

@@ -3,9 +3,11 @@
  * bulk.c - grains: written by the device from registered memory into what the peer has exposed.
  *
  * A grain is one write with immediate data: the ticket of its grant.  The QP with the fewest bytes
- * under way takes the next.  A completion is asked for when none is due, and at the latest for
- * every 16th: so it comes for free under load; what is sent last without one gets it by an empty
- * write when nothing else happens.
+ * under way takes the next.  A completion is asked for when the engine waits for it, and at the
+ * latest for every 16th; what is in slots needs none, a message of the peer says how far it has
+ * come.  Grains of the same stream that went by other QPs, without a completion, get one by an
+ * empty write when nothing else happens; all others when that has lasted for a while, as the engine
+ * may have no slots left to go on with.
  * Cost: one request; one completion for the receiver, 1/16 for the sender; no copy.
  */
 #include <errno.h>
@@ -53,23 +55,47 @@ bool verbs_bulk_room(const struct verbs_ep *ve)
 	return false;
 }
 
-static struct verbs_qp *bulk_choose(struct verbs_ep *ve)
+/* Whether requests are under way of which no completion will tell. */
+static bool bulk_is_silent(const struct verbs_qp *q)
+{
+	return q->qp && q->sent != q->signalled && !gy_list_empty(&q->out);
+}
+
+static struct verbs_qp *bulk_choose(struct verbs_ep *ve, const struct gy_grain *g)
 {
 	struct verbs_qp *best = NULL, *q;
 	unsigned i;
 
 	for (i = 1; i <= ve->nqps; i++) {
 		q = &ve->qps[i];
-		if (bulk_has_room(q) && (!best || q->bytes < best->bytes))
+		if (!bulk_has_room(q))
+			continue;
+		if (g->more < ve->nqps && bulk_is_silent(q))
+			return q;	/* its completion tells of those before it, too */
+		if (!best || q->bytes < best->bytes)
 			best = q;
 	}
 	return best;
 }
 
+void verbs_bulk_await(struct verbs_ep *ve)
+{
+	struct verbs_qp *q;
+	unsigned i;
+
+	for (i = 1; i <= ve->nqps; i++) {
+		q = &ve->qps[i];
+		if (bulk_is_silent(q) && gy_list_empty(&q->tail))
+			gy_list_add_tail(&verbs_ep_nic(ve)->tails, &q->tail);
+	}
+}
+
 static int bulk_post(struct verbs_qp *q, struct gy_grain *g, uint32_t lkey)
 {
-	const bool none_due = (int32_t)(q->signalled - q->acked) <= 0;
-	const bool signal = none_due || q->sent + 1 - q->signalled >= VERBS_SIGNAL;
+	const unsigned share = (unsigned)gy_min(VERBS_SIGNAL, GY_STREAM_GRAINS / q->ep->nqps);
+	const unsigned every = g->pooled ? VERBS_BULK_SQ / 2 : share;
+	const bool signal = g->more < q->ep->nqps || !gy_list_empty(&q->tail) ||
+			    q->sent + 1 - q->signalled >= every;
 	struct ibv_sge sge = { (uintptr_t)g->src, g->hdr.len, lkey };
 	struct ibv_send_wr *bad, wr = {
 		.wr_id = verbs_send_id(q, signal),
@@ -87,10 +113,14 @@ static int bulk_post(struct verbs_qp *q, struct gy_grain *g, uint32_t lkey)
 		verbs_doom(q->ep, -err, "a grain cannot be posted: %s", gyre_strerror(-err));
 		return -ENOTCONN;
 	}
-	gy_list_del(&q->tail);
+	if (signal)
+		gy_list_del(&q->tail);
 	g->done = (uint64_t)q->sent << 32 | q->out_count++;
 	q->bytes += g->hdr.len;
 	gy_list_add_tail(&q->out, &g->link);
+	verbs_ep_nic(q->ep)->idle = 0;
+	if (!g->more)		/* those before it may have gone by other QPs */
+		verbs_bulk_await(q->ep);
 	return 0;
 }
 
@@ -112,7 +142,7 @@ int verbs_bulk(struct gy_ep *ep, struct gy_grain *g)
 		verbs_later(ve);
 		return 0;
 	}
-	q = ve->bulk == VERBS_BULK_READY && gy_list_empty(&ve->again) ? bulk_choose(ve) : NULL;
+	q = ve->bulk == VERBS_BULK_READY && gy_list_empty(&ve->again) ? bulk_choose(ve, g) : NULL;
 	if (!q) {
 		ve->bulk_full = true;
 		return -EAGAIN;
@@ -127,10 +157,11 @@ void verbs_bulk_again(struct verbs_ep *ve)
 	struct gy_grain *g;
 
 	while (!ve->doom && ve->bulk == VERBS_BULK_READY && !gy_list_empty(&ve->again)) {
-		q = bulk_choose(ve);
+		g = gy_list_entry(ve->again.next, struct gy_grain, link);
+		q = bulk_choose(ve, g);
 		if (!q)
 			return;
-		g = gy_list_entry(gy_list_pop(&ve->again), struct gy_grain, link);
+		gy_list_del(&g->link);
 		mr = verbs_mem_find(verbs_ep_nic(ve), g->src, g->hdr.len);
 		gy_assert(mr);		/* it was there when the grain was first sent */
 		if (verbs_is_revoked(ve, g) || !mr)
@@ -142,9 +173,15 @@ void verbs_bulk_again(struct verbs_ep *ve)
 		verbs_later(ve);
 }
 
+static void bulk_ended(struct verbs_qp *q, struct gy_grain *g)
+{
+	gy_list_del(&g->link);
+	q->bytes -= g->hdr.len;
+	gy_list_add_tail(&q->ep->done, &g->link);
+}
+
 void verbs_bulk_acked(struct verbs_qp *q, uint32_t number)
 {
-	struct verbs_ep *ve = q->ep;
 	struct gy_grain *g;
 
 	q->acked = number;
@@ -152,12 +189,36 @@ void verbs_bulk_acked(struct verbs_qp *q, uint32_t number)
 		g = gy_list_entry(q->out.next, struct gy_grain, link);
 		if ((int32_t)((uint32_t)(g->done >> 32) - number) > 0)
 			break;
-		gy_list_del(&g->link);
-		q->bytes -= g->hdr.len;
-		gy_list_add_tail(&ve->done, &g->link);
+		bulk_ended(q, g);
 	}
-	if (q->qp && q->sent != q->acked && q->signalled == q->acked && gy_list_empty(&q->tail))
-		gy_list_add_tail(&verbs_ep_nic(ve)->tails, &q->tail);
+}
+
+/* The low bits of a grain's number and of how many have come tell which is ahead. */
+static bool bulk_has_come(const struct gy_grain *g, uint8_t come)
+{
+	return (int8_t)(come - (uint8_t)g->done) > 0;
+}
+
+/* The device may read a slot again, if an acknowledgement was lost: the peer drops what it has. */
+void verbs_bulk_went(struct verbs_ep *ve, const struct verbs_came *went)
+{
+	struct gy_list *pos, *after;
+	struct gy_grain *g;
+	unsigned i;
+
+	if (went->epoch != (uint8_t)ve->epoch || ve->bulk != VERBS_BULK_READY)
+		return;		/* of QPs that are no more */
+	for (i = 1; i <= ve->nqps; i++) {
+		gy_list_for_each_safe(pos, after, &ve->qps[i].out) {
+			g = gy_list_entry(pos, struct gy_grain, link);
+			if (!bulk_has_come(g, went->by[i - 1]))
+				break;
+			if (g->pooled)
+				bulk_ended(&ve->qps[i], g);
+		}
+	}
+	ve->went = *went;
+	verbs_bulk_again(ve);
 }
 
 void verbs_bulk_tails(struct verbs_nic *nic)
@@ -169,7 +230,7 @@ void verbs_bulk_tails(struct verbs_nic *nic)
 
 	while ((link = gy_list_pop(&nic->tails))) {
 		q = gy_list_entry(link, struct verbs_qp, tail);
-		if (q->sent - q->acked >= VERBS_BULK_SQ || q->ep->doom)
+		if (!bulk_is_silent(q) || q->sent - q->acked >= VERBS_BULK_SQ || q->ep->doom)
 			continue;
 		wr = (struct ibv_send_wr){
 			.wr_id = verbs_send_id(q, true),

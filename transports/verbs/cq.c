@@ -96,7 +96,7 @@ static int cq_grain(struct verbs_qp *q, uint32_t ticket)
 {
 	struct verbs_ep *ve = q->ep;
 
-	q->got++;
+	verbs_grain_came(q);
 	if (++q->due >= VERBS_REFILL && verbs_qp_refill(q))
 		verbs_doom(ve, -EIO, "a receive cannot be posted");
 	if (gy_unlikely(ve->state != VERBS_UP)) {
@@ -237,7 +237,7 @@ static void cq_take_one(struct verbs_qp *q, const struct ibv_wc *wc)
 	} else if (ve->nlate == VERBS_GRANTS) {
 		verbs_doom(ve, -EPROTO, "it sent more grains than were granted");
 	} else {
-		q->got++;
+		verbs_grain_came(q);
 		ve->late[ve->nlate++] = be32toh(wc->imm_data);
 	}
 }

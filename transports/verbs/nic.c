@@ -142,6 +142,14 @@ static void nic_async_ready(struct gy_poll_fd *pfd, uint32_t events)
 
 /* ---- work ---- */
 
+static gy_cold void nic_await(struct verbs_nic *nic)
+{
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &nic->eps)
+		verbs_bulk_await(gy_list_entry(pos, struct verbs_ep, link));
+}
+
 static int nic_progress(struct gy_nic *base)
 {
 	struct verbs_nic *nic = to_verbs_nic(base);
@@ -149,9 +157,15 @@ static int nic_progress(struct gy_nic *base)
 
 	if (gy_unlikely(!gy_list_empty(&nic->work)))
 		n += verbs_work(nic);
-	if (n == 0 && gy_unlikely(!gy_list_empty(&nic->tails)))
+	if (n) {
+		nic->idle = 0;
+		return n;
+	}
+	if (gy_unlikely(++nic->idle == VERBS_QUIET))
+		nic_await(nic);
+	if (gy_unlikely(!gy_list_empty(&nic->tails)))
 		verbs_bulk_tails(nic);
-	return n;
+	return 0;
 }
 
 /* One completion queue for all: there is no cheaper way to look at one endpoint. */
@@ -178,8 +192,8 @@ static int nic_arm(struct gy_nic *base)
 {
 	struct verbs_nic *nic = to_verbs_nic(base);
 
-	if (!gy_list_empty(&nic->tails))
-		verbs_bulk_tails(nic);
+	nic_await(nic);
+	verbs_bulk_tails(nic);
 	if (nic->failed || ibv_req_notify_cq(nic->cq, 0))
 		return !gy_list_empty(&nic->work);
 	return verbs_cq_fill(nic) != 0 || !gy_list_empty(&nic->work);

@@ -10,7 +10,7 @@
 #include "lib/net.h"
 #include "transports/verbs/verbs.h"
 
-#define NOTE_VERSION 1
+#define NOTE_VERSION 2
 #define NOTES_MAX (1u << 20)	/* bytes that wait for a peer which does not read */
 
 static void note_want_out(struct verbs_ep *ve, bool want)

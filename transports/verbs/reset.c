@@ -134,6 +134,7 @@ static void reset_begin(struct verbs_ep *ve, uint32_t epoch)
 	if (ve->doom)
 		return;
 	ve->epoch = epoch;
+	ve->came = (struct verbs_came){ .epoch = (uint8_t)epoch };
 	ve->bulk = VERBS_BULK_RESET;
 	ve->peer_ready = false;
 	verbs_note_send(ve, &note);

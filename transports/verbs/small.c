@@ -2,10 +2,10 @@
 /*
  * small.c - messages: written into a ring in the peer's memory.
  *
- * A record is the header and the body, rounded up to VERBS_UNIT; one that would not fit at the
- * ring's end begins at its front.  It is one write with immediate data, which carry the length of
- * the record in units and how many units this side has consumed so far, modulo 2^16.  A length of 0
- * is no record: it tells that number only.
+ * A record is the header, how many grains have come, and the body, rounded up to VERBS_UNIT; one
+ * that would not fit at the ring's end begins at its front.  It is one write with immediate data,
+ * which carry the length of the record in units and how many units this side has consumed so far,
+ * modulo 2^16.  A length of 0 is no record: it tells that number only.
  * Cost: one request, inline up to what the device takes, else copied once; one completion for the
  * receiver, 1/16 for the sender.
  */
@@ -21,7 +21,7 @@
 
 static uint32_t small_units(uint32_t len)
 {
-	return (uint32_t)((sizeof(struct gy_hdr) + len + VERBS_UNIT - 1) / VERBS_UNIT);
+	return (uint32_t)((sizeof(struct verbs_head) + len + VERBS_UNIT - 1) / VERBS_UNIT);
 }
 
 /* Units to skip at the ring's end so that a record of n is in one piece. */
@@ -121,7 +121,8 @@ static uint32_t small_claim(struct verbs_ep *ve, uint32_t units)
 int verbs_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 {
 	struct verbs_ep *ve = to_verbs(ep);
-	const uint32_t units = small_units(hdr->len), len = (uint32_t)sizeof(*hdr) + hdr->len;
+	const struct verbs_head head = { .hdr = *hdr, .came = ve->came };
+	const uint32_t units = small_units(hdr->len), len = (uint32_t)sizeof(head) + hdr->len;
 	struct ibv_sge sge[2];
 	uint32_t at;
 	char *copy;
@@ -135,14 +136,14 @@ int verbs_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 	}
 	at = small_claim(ve, units);
 	if (len <= ve->inline_max) {
-		sge[0] = (struct ibv_sge){ .addr = (uintptr_t)hdr, .length = sizeof(*hdr) };
+		sge[0] = (struct ibv_sge){ .addr = (uintptr_t)&head, .length = sizeof(head) };
 		sge[1] = (struct ibv_sge){ .addr = (uintptr_t)body, .length = hdr->len };
 		return small_post(ve, sge, hdr->len ? 2 : 1, at, units, IBV_SEND_INLINE);
 	}
 	copy = ve->mem + VERBS_RING_BYTES + (size_t)at * VERBS_UNIT;
-	memcpy(copy, hdr, sizeof(*hdr));
+	memcpy(copy, &head, sizeof(head));
 	if (hdr->len)
-		memcpy(copy + sizeof(*hdr), body, hdr->len);
+		memcpy(copy + sizeof(head), body, hdr->len);
 	sge[0] = (struct ibv_sge){ (uintptr_t)copy, len, ve->mr->lkey };
 	return small_post(ve, sge, 1, at, units, 0);
 }
@@ -167,17 +168,19 @@ static int small_deliver(struct verbs_ep *ve, uint32_t units)
 	const uint32_t skip = small_skip(ve->head, units);
 	const uint32_t at = (ve->head + skip) % VERBS_RING_UNITS;
 	const char *record = ve->mem + (size_t)at * VERBS_UNIT;
-	struct gy_hdr hdr;
+	struct verbs_head head;
 
-	memcpy(&hdr, record, sizeof(hdr));
-	if (gy_unlikely(hdr.len > GY_BODY_MAX || small_units(hdr.len) != units))
+	memcpy(&head, record, sizeof(head));
+	if (gy_unlikely(head.hdr.len > GY_BODY_MAX || small_units(head.hdr.len) != units))
 		return small_bad(ve, "it sent a message that is not as long as announced");
 	if (ve->state == VERBS_MEETING && ve->pinged)
 		verbs_come_up(ve);	/* it is up, so it has heard that we are content */
 	if (ve->state != VERBS_UP)
 		return small_bad(ve, "it sent a message before its time");
+	if (memcmp(&head.came, &ve->went, sizeof(head.came)))
+		verbs_bulk_went(ve, &head.came);
 	if (!ve->closed)
-		gy_deliver(&ve->base, &hdr, record + sizeof(hdr));
+		gy_deliver(&ve->base, &head.hdr, record + sizeof(head));
 	ve->head += skip + units;
 	return 1;
 }

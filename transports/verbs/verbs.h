@@ -38,8 +38,9 @@
 #define VERBS_BULK_SQ 64
 #define VERBS_BULK_BYTES (4u << 20)	/* under way on one QP */
 #define VERBS_SIGNAL 16			/* one completion for so many sends */
+#define VERBS_QUIET 20000	/* looks that find nothing before all are signalled */
 #define VERBS_INLINE 256		/* asked for; the device may give less */
-#define VERBS_MAX_QPS 8
+#define VERBS_MAX_QPS 7
 #define VERBS_MAX_GIDS 16
 #define VERBS_MAX_TRIES 8		/* pairs of addresses */
 #define VERBS_HOPS 64
@@ -69,6 +70,24 @@ struct verbs_blob {
 };
 
 _Static_assert(sizeof(struct verbs_blob) <= GY_BLOB_MAX, "fits");
+
+/* ---- what small messages tell beside the engine's ---- */
+
+/*
+ * How many grains have come by each QP, modulo 256, in this epoch (modulo 256): what has come from
+ * a slot needs no completion.
+ */
+struct verbs_came {
+	uint8_t epoch, by[VERBS_MAX_QPS];
+};
+
+/* Before the body of each. */
+struct verbs_head {
+	struct gy_hdr hdr;
+	struct verbs_came came;
+};
+
+_Static_assert(VERBS_BULK_SQ < 128, "the number of a grain follows from what is left of it");
 
 /* ---- control messages ---- */
 
@@ -120,7 +139,8 @@ struct verbs_qp {
 	uint32_t out_count, got;	/* in this epoch: sent, received */
 	size_t bytes;			/* under way */
 	struct gy_list out;		/* grains, oldest first */
-	struct gy_list tail;		/* verbs_nic.tails: a completion is to be asked for */
+	/* verbs_nic.tails: a completion is to be asked for, when there is nothing else to do */
+	struct gy_list tail;
 };
 
 struct verbs_slot {
@@ -194,6 +214,7 @@ struct verbs_ep {
 	unsigned nqps;
 	bool bulk_full;			/* -EAGAIN was said */
 	bool peer_ready;
+	struct verbs_came came, went;	/* here; of ours, as the peer has said */
 	struct gy_list again;		/* to be sent in the new epoch */
 	struct gy_list done;		/* gy_sent is due */
 	uint32_t gen;			/* of what is exposed now */
@@ -234,6 +255,7 @@ struct verbs_nic {
 	uint8_t gid_index[VERBS_MAX_GIDS];	/* of blob.gids in the device's table */
 
 	struct gy_list eps, work, tails;
+	unsigned idle;			/* looks since there was something, or a grain was sent */
 	struct verbs_slot *slots;
 	unsigned nslots;
 
@@ -284,6 +306,11 @@ int verbs_cq_fill(struct verbs_nic *nic);
 void verbs_cq_take_bulk(struct verbs_ep *ve);
 /* Of its small QP's sends only. */
 void verbs_cq_take_small_sends(struct verbs_ep *ve);
+
+static inline void verbs_grain_came(struct verbs_qp *q)
+{
+	q->ep->came.by[q->index - 1] = (uint8_t)++q->got;
+}
 
 /* ---- ep.c ---- */
 int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
@@ -376,10 +403,14 @@ int verbs_bulk(struct gy_ep *ep, struct gy_grain *g);
 int verbs_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
 /* Requests up to number have ended: their grains go to the done list. */
 void verbs_bulk_acked(struct verbs_qp *q, uint32_t number);
+/* So do those out of slots that the peer says it has. */
+void verbs_bulk_went(struct verbs_ep *ve, const struct verbs_came *went);
 bool verbs_bulk_room(const struct verbs_ep *ve);
 /* Sends what waits for a new epoch. */
 void verbs_bulk_again(struct verbs_ep *ve);
-/* Asks for a completion of what was sent without one. */
+/* A completion is to be asked for of what was sent without one. */
+void verbs_bulk_await(struct verbs_ep *ve);
+/* Asks for them. */
 void verbs_bulk_tails(struct verbs_nic *nic);
 
 /* ---- reset.c ---- */
