@@ -9,7 +9,7 @@ out=$VM_OUT/bench.json
 bench() {
 	local ranks=$1 sizes=$2
 	shift 2
-	gyre-bench -n "$ranks" --transport "$transport" -J -c -i 10 -x 1 -s "$sizes" "$@" >"$out" || return
+	gyre-bench -n "$ranks" --transport "$transport" -J -c -i 3 -x 1 -s "$sizes" "$@" >"$out" || return
 	show "$out"
 	check_transport "$transport" "$out"
 }

@@ -14,12 +14,12 @@ job() {
 	port=$((port + 1))
 	guest-barrier $port 120 || return
 	if [ "$VM_RANK" = 0 ]; then
-		guest-ranks "$guests" "$ranks" $port gyre-bench -J -c -i 10 -x 1 -s 8,64K,512K "$@" >"$out" ||
+		guest-ranks "$guests" "$ranks" $port gyre-bench -J -c -i 3 -x 1 -s 8,64K,512K "$@" >"$out" ||
 			return
 		show "$out"
 		check_transport "$expected" "$out"
 	else
-		guest-ranks "$guests" "$ranks" $port gyre-bench -J -c -i 10 -x 1 -s 8,64K,512K "$@"
+		guest-ranks "$guests" "$ranks" $port gyre-bench -J -c -i 3 -x 1 -s 8,64K,512K "$@"
 	fi
 }
 

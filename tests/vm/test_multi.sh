@@ -5,4 +5,4 @@
 . "$(dirname "$0")/common.sh"
 in_guests 1 2 200
 seed=${GY_TEST_SEED:-$((RANDOM << 15 | RANDOM))}
-exec test_multi --transport "$transport" --ranks 2-5 --cases 4 --bytes 131072 --seconds 60 --seed "$seed"
+exec test_multi --transport "$transport" --ranks 2-5 --cases 4 --bytes 131072 --seconds 40 --seed "$seed"
