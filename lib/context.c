@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lib/alloc.h"
 #include "lib/boot.h"
@@ -179,8 +178,8 @@ static int blob_check(const struct first_blob *all, int rank)
 	return 0;
 }
 
-/* *local: all ranks are on this node. */
-static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool *local)
+/* *here: how many ranks are on this node. */
+static int exchange_first(struct gyre_context *ctx, const struct gather *g, int *here)
 {
 	struct first_blob own = { .version = WIRE_VERSION, .rank = ctx->rank }, *all;
 	int i, err;
@@ -192,10 +191,10 @@ static int exchange_first(struct gyre_context *ctx, const struct gather *g, bool
 	memcpy(own.key, ctx->job_key, sizeof(own.key));
 	settings_text(&ctx->cfg, own.settings, sizeof(own.settings));
 	err = gather_all(g, &own, all, sizeof(own));
-	*local = true;
+	*here = 0;
 	for (i = 0; i < ctx->nranks && !err; i++) {
 		err = blob_check(all, i);
-		*local &= !memcmp(all[i].node, own.node, sizeof(own.node));
+		*here += !memcmp(all[i].node, own.node, sizeof(own.node));
 	}
 	if (!err)
 		memcpy(ctx->job_key, all[0].key, sizeof(ctx->job_key));
@@ -250,7 +249,7 @@ static int transports_open(struct gyre_context *ctx, struct gy_job_entry *own)
 	return -EOPNOTSUPP;
 }
 
-static int exchange_second(struct gyre_context *ctx, const struct gather *g, bool local)
+static int exchange_second(struct gyre_context *ctx, const struct gather *g, int here)
 {
 	struct gy_job_entry *own = gy_alloc(sizeof(*own));
 	int i, err = 0;
@@ -258,8 +257,10 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 	if (!own)
 		return -ENOMEM;
 	ctx->sys->ops->node(ctx->sys, own->node);
+	if (!ctx->sim && ctx->cfg.spin_us < 0 && here > 1)
+		own->procs = gy_topology_procs(&ctx->topology);
 	if (!ctx->sim && ctx->nranks > 1)
-		err = gy_wire_open(ctx, local, &ctx->wire, &own->addr);
+		err = gy_wire_open(ctx, here == ctx->nranks, &ctx->wire, &own->addr);
 	if (!err)
 		err = transports_open(ctx, own);
 	/*
@@ -289,20 +290,20 @@ static int exchange_second(struct gyre_context *ctx, const struct gather *g, boo
 
 /* ---- create and destroy ---- */
 
-/* Polls before a waiter yields: none when the ranks here have to share processors. */
+/* Polls before a waiter yields: none when this rank has to share its processors with others. */
 static uint32_t context_spin(const struct gyre_context *ctx)
 {
-	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	int i, here = 0;
+	const struct gy_job_entry *own = &ctx->job[ctx->rank];
+	int i, sharers = 0;
 
 	if (ctx->sim)
 		return 0;
 	if (ctx->cfg.spin_us >= 0)
 		return (uint32_t)ctx->cfg.spin_us * 20;
 	for (i = 0; i < ctx->nranks; i++)
-		here += !memcmp(ctx->job[i].node, ctx->job[ctx->rank].node,
-				sizeof(ctx->job[i].node));
-	return here > cpus ? 0 : 2000;
+		sharers += !memcmp(ctx->job[i].node, own->node, sizeof(own->node)) &&
+			   gy_procs_meet(&ctx->job[i].procs, &own->procs);
+	return sharers > 1 && sharers > own->procs.count ? 0 : 2000;
 }
 
 static int context_world(struct gyre_context *ctx)
@@ -354,6 +355,7 @@ static void context_free(struct gyre_context *ctx, bool drain)
 	if (ctx->wire)
 		gy_wire_close(ctx->wire);
 	gy_poll_close(&ctx->poll);
+	gy_topology_fini(&ctx->topology);
 	gy_free(ctx->job);
 	gy_free(ctx);
 }
@@ -395,8 +397,7 @@ int gy_context_create(const struct gyre_context_attr *attr, struct gy_sys *sys, 
 {
 	struct gyre_context *ctx;
 	struct gather g = { .boot = NULL };
-	bool local;
-	int err;
+	int here, err;
 
 	if (!ctxp) {
 		gy_err("gyre_context_create: ctxp is NULL");
@@ -409,11 +410,11 @@ int gy_context_create(const struct gyre_context_attr *attr, struct gy_sys *sys, 
 		gy_log_set_rank(ctx->rank);
 	err = gather_open(ctx, attr, &g);
 	if (!err)
-		err = exchange_first(ctx, &g, &local);
+		err = exchange_first(ctx, &g, &here);
 	if (!err)
 		err = gy_engine_init(&ctx->engine, ctx);
 	if (!err)
-		err = exchange_second(ctx, &g, local);
+		err = exchange_second(ctx, &g, here);
 	if (g.boot)
 		gy_boot_leave(g.boot);
 	if (!err)

@@ -10,11 +10,13 @@
 #include "lib/poll.h"
 #include "lib/registry.h"
 #include "lib/sys.h"
+#include "lib/topology.h"
 #include "lib/wire.h"
 
 /* One rank's entry in the job's table, exchanged at start. */
 struct gy_job_entry {
 	uint64_t node[2];	/* which machine (and IPC namespace); equal = same node */
+	struct gy_procs procs;	/* what it may run on; not told where nobody asks */
 	struct gy_wire_addr addr;
 	struct {
 		uint16_t len;	/* 0: the rank does not have this transport */
@@ -28,6 +30,7 @@ struct gyre_context {
 	struct gy_sys *sys;
 	void *sim;			/* transports/sim: the world it belongs to; else NULL */
 	struct gy_poll poll;
+	struct gy_topology topology;
 	struct gy_wire *wire;		/* NULL under the simulator */
 	uint8_t job_key[16];
 	struct gy_job_entry *job;	/* nranks of them */

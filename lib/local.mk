@@ -71,6 +71,8 @@ libgy_la_SOURCES += \
 	%D%/stream.c \
 	%D%/sys.h \
 	%D%/sys_posix.c \
+	%D%/topology.c \
+	%D%/topology.h \
 	%D%/transport.c \
 	%D%/transport.h \
 	%D%/wire.h

@@ -43,6 +43,7 @@ unit_tests = \
 	%D%/unit/test_sim_write \
 	%D%/unit/test_tcp \
 	%D%/unit/test_tcp_shape \
+	%D%/unit/test_topology \
 	%D%/unit/test_wire \
 	%D%/unit/test_wire_fuzz \
 	%D%/fuzz/fuzz_hello
@@ -194,6 +195,10 @@ LONG_TESTS += %D%/unit/test_agree
 %C%_unit_test_agree_SOURCES = %D%/unit/test_agree.c
 %C%_unit_test_agree_LDADD = libgy.la
 %C%_unit_test_agree_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
+
+%C%_unit_test_topology_SOURCES = %D%/unit/test_topology.c $(inproc_sources)
+%C%_unit_test_topology_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS)
+%C%_unit_test_topology_LDADD = $(LDADD) $(HWLOC_LIBS)
 
 # Real sockets under a fake engine: nothing that defines the upcalls may be linked.
 %C%_unit_test_wire_SOURCES = \

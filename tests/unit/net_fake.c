@@ -287,6 +287,7 @@ void fake_close_one(struct fake *f)
 	f->nic = NULL;
 	gy_wire_close(f->ctx.wire);
 	gy_poll_close(&f->ctx.poll);
+	gy_topology_fini(&f->ctx.topology);
 }
 
 void fake_close(struct fake *f, int n)

@@ -360,32 +360,32 @@ void verbs_fake_reset(void)
 		need(!dev_contexts[i].open);
 	dev_nqps = dev_ncm = 0;
 	for (i = 0; i < GY_ARRAY_SIZE(dev_devices); i++)
-		verbs_fake_node(i, NULL);
+		verbs_fake_near(i, NULL);
 	vf = (struct verbs_fake){ .inline_max = 256 };
 }
 
-void verbs_fake_node(unsigned device, const char *node)
+void verbs_fake_near(unsigned device, const char *cpus)
 {
 	char *dir = dev_devices[device].ibdev_path, path[IBV_SYSFS_PATH_MAX + 32];
 	FILE *file;
 
 	if (*dir) {
-		snprintf(path, sizeof(path), "%s/device/numa_node", dir);
+		snprintf(path, sizeof(path), "%s/device/local_cpus", dir);
 		unlink(path);
 		*strrchr(path, '/') = 0;
 		rmdir(path);
 		rmdir(dir);
 		*dir = 0;
 	}
-	if (!node)
+	if (!cpus)
 		return;
 	strcpy(dir, "/tmp/gy-verbs-fake.XXXXXX");
 	need(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/device", dir);
 	need(mkdir(path, 0700) == 0);
-	strcat(path, "/numa_node");
+	strcat(path, "/local_cpus");
 	file = fopen(path, "w");
-	need(file && fputs(node, file) >= 0 && fclose(file) == 0);
+	need(file && fputs(cpus, file) >= 0 && fclose(file) == 0);
 }
 
 void verbs_fake_event(enum ibv_event_type type)

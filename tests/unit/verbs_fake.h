@@ -42,8 +42,8 @@ extern struct verbs_fake vf;
 void verbs_fake_reset(void);
 /* Up to n held requests go, each from a queue pair chosen by the seed: how many went. */
 unsigned verbs_fake_move(unsigned n, uint64_t *seed);
-/* What the system says of a device's NUMA node; NULL, as at first: nothing. */
-void verbs_fake_node(unsigned device, const char *node);
+/* Which processors the system says are near a device; NULL, as at first: nothing. */
+void verbs_fake_near(unsigned device, const char *cpus);
 /* The device says so by itself; qp: for those about one. */
 void verbs_fake_event(enum ibv_event_type type);
 /* Ends the queue pair for grains (or small) of the context that was opened as the n-th. */

@@ -7,13 +7,8 @@
  * fewer pages are pinned.  On the NUMA node of the device, if there is room: what it reads and
  * writes does not cross to another socket.
  */
-#define _GNU_SOURCE
 #include <errno.h>
-#include <linux/mempolicy.h>
-#include <sched.h>
-#include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
@@ -21,7 +16,6 @@
 #include "transports/verbs/verbs.h"
 
 #define PAGES_HUGE ((size_t)2 << 20)
-#define PAGES_NODES 1024
 
 struct verbs_pages {
 	struct gy_list link;		/* verbs_nic.pages */
@@ -29,40 +23,17 @@ struct verbs_pages {
 	size_t len;
 };
 
-int verbs_pages_node(const struct ibv_device *dev)
-{
-	char path[IBV_SYSFS_PATH_MAX + 32];
-	int node = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/device/numa_node", dev->ibdev_path);
-	file = fopen(path, "re");
-	if (!file)
-		return -1;
-	if (fscanf(file, "%d", &node) != 1)
-		node = -1;
-	fclose(file);
-	return node < PAGES_NODES ? node : -1;
-}
-
-bool verbs_pages_near(int node)
-{
-	unsigned here;
-
-	return node >= 0 && !getcpu(NULL, &here) && here == (unsigned)node;
-}
-
 /* A node without room is no error, nor is a kernel that knows of none. */
-static void pages_bind(void *ptr, size_t len, int node)
+static void pages_bind(struct verbs_nic *nic, void *ptr, size_t len)
 {
-	const unsigned bits = 8 * sizeof(unsigned long);
-	unsigned long nodes[PAGES_NODES / (8 * sizeof(unsigned long))] = { 0 };
+	int err;
 
-	if (node < 0)
+	if (nic->node < 0)
 		return;
-	nodes[(unsigned)node / bits] = 1ul << (unsigned)node % bits;
-	if (syscall(SYS_mbind, ptr, len, MPOL_PREFERRED, nodes, (unsigned long)PAGES_NODES, 0ul))
-		gy_dbg("memory cannot be bound to NUMA node %d: %s", node, gyre_strerror(-errno));
+	err = gy_topology_bind(&nic->base.ctx->topology, ptr, len, nic->node);
+	if (err)
+		gy_dbg("memory cannot be bound to NUMA node %d: %s", nic->node,
+		       gyre_strerror(err));
 }
 
 /* Where a huge page can begin. */
@@ -103,7 +74,7 @@ int verbs_pages_alloc(struct gy_nic *base, size_t want, void **ptrp)
 		gy_free(p);
 		return err;
 	}
-	pages_bind(p->ptr, p->len, nic->node);
+	pages_bind(nic, p->ptr, p->len);
 	gy_list_add_tail(&nic->pages, &p->link);
 	*ptrp = p->ptr;
 	return 0;

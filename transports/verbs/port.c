@@ -19,6 +19,7 @@ struct port_choice {
 	struct ibv_port_attr attr;
 	unsigned speed;
 	int node;
+	bool near;		/* this thread runs on that node */
 };
 
 /* Lanes times their speed, in units of 0.5 Gbit/s. */
@@ -52,7 +53,7 @@ static bool port_is_better(const struct port_choice *c, const struct port_choice
 {
 	if (!best->dev || c->speed != best->speed)
 		return !best->dev || c->speed > best->speed;
-	return verbs_pages_near(c->node) && !verbs_pages_near(best->node);
+	return c->near && !best->near;
 }
 
 /* name, or name:port */
@@ -91,12 +92,16 @@ static unsigned port_gids(struct verbs_nic *nic, struct ibv_context *dev, uint8_
 
 static void port_look(struct verbs_nic *nic, struct ibv_context *dev, struct port_choice *best)
 {
-	struct port_choice c = { .dev = dev, .node = verbs_pages_node(dev->device) };
+	struct gy_topology *topology = &nic->base.ctx->topology;
+	struct port_choice c = {
+		.dev = dev, .node = gy_topology_device_node(topology, dev->device->ibdev_path)
+	};
 	struct ibv_device_attr dattr;
 	unsigned p;
 
 	if (ibv_query_device(dev, &dattr))
 		return;
+	c.near = gy_topology_at_node(topology, c.node);
 	for (p = 1; p <= dattr.phys_port_cnt; p++) {
 		c.port = (uint8_t)p;
 		if (!port_wanted(nic->base.ctx, dev->device->name, c.port) ||

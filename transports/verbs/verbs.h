@@ -420,9 +420,6 @@ void verbs_reset_note(struct verbs_ep *ve, const struct verbs_note *note);
 bool verbs_is_revoked(const struct verbs_ep *ve, const struct gy_grain *g);
 
 /* ---- pages.c ---- */
-/* NUMA node of a device, or -1; whether this thread runs there. */
-int verbs_pages_node(const struct ibv_device *dev);
-bool verbs_pages_near(int node);
 int verbs_pages_alloc(struct gy_nic *nic, size_t len, void **ptrp);
 int verbs_pages_free(struct gy_nic *nic, void *ptr);
 
