@@ -6,9 +6,10 @@ VM_TESTS = \
 	%D%/test_bench.sh \
 	%D%/test_guests.sh \
 	%D%/test_faults.sh \
+	%D%/test_delayed.sh \
 	%D%/test_train.sh
 TEST_LIMITS += test_conformance.sh=550 test_multi.sh=350 test_bench.sh=390 test_guests.sh=390 \
-	test_faults.sh=450 test_train.sh=390
+	test_faults.sh=450 test_delayed.sh=350 test_train.sh=390
 
 check-vm: all
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS=
