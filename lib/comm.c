@@ -55,6 +55,27 @@ static bool comm_lends(const struct gyre_context *ctx, const int *ranks, int siz
 	return true;
 }
 
+/* All have the same device, as the job's table says; who must do without it loses little. */
+static bool comm_writes(const struct gyre_context *ctx, const int *ranks, int size)
+{
+	int i, t;
+
+	for (t = 0; gy_transports[t]; t++) {
+		for (i = 0; i < size && ctx->job[ranks[i]].blob[t].len; i++)
+			;
+		if (gy_transports[t]->writes && i == size)
+			return true;
+	}
+	return false;
+}
+
+static enum gy_where comm_where(const struct gyre_context *ctx, const int *ranks, int size)
+{
+	if (comm_lends(ctx, ranks, size))
+		return GY_NEAR;
+	return comm_writes(ctx, ranks, size) ? GY_WRITTEN : GY_FAR;
+}
+
 struct gyre_comm *gy_comm_alloc(struct gyre_context *ctx, int size)
 {
 	struct gyre_comm *comm = gy_alloc(sizeof(*comm));
@@ -84,7 +105,7 @@ int gy_comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size
 	struct gyre_context *ctx = comm->ctx;
 	int err;
 
-	err = gy_select_init(&comm->select, &ctx->cfg, size, comm_lends(ctx, ranks, size));
+	err = gy_select_init(&comm->select, &ctx->cfg, size, comm_where(ctx, ranks, size));
 	if (err)
 		return err;
 	comm->id = id;

@@ -20,7 +20,9 @@
 #define GRAIN_MAX_LOG2 18
 #define GRAIN_MIN_LOG2 6
 
-enum where { NEAR, FAR };	/* one node with lent memory; all else */
+#define NEAR GY_NEAR
+#define WRITTEN GY_WRITTEN
+#define FAR GY_FAR	/* and WRITTEN, where that has no row before it */
 
 /* The first row that fits counts; max_bytes rises within one (coll, where, max_ranks). */
 struct table_row {
@@ -41,11 +43,14 @@ static const struct table_row table[] = {
 	{ GY_ALLREDUCE, FAR, 2, KIB(4), "flat", 16 },
 	{ GY_ALLREDUCE, FAR, ANY_RANKS, KIB(16), "recursive_doubling", 16 },
 	{ GY_ALLREDUCE, FAR, ANY_RANKS, KIB(256), "halving_doubling", 16 },
+	/* A grain costs a request: smaller ones, as the last stands alone at each step's end. */
+	{ GY_ALLREDUCE, WRITTEN, ANY_RANKS, MIB(16), "ring", 16 },
 	{ GY_ALLREDUCE, FAR, ANY_RANKS, ANY_BYTES, "ring", 17 },
 
 	{ GY_REDUCE_SCATTER, NEAR, 64, ANY_BYTES, "direct", 17 },
 	{ GY_REDUCE_SCATTER, NEAR, ANY_RANKS, ANY_BYTES, "ring", 17 },
 	{ GY_REDUCE_SCATTER, FAR, 8, KIB(64), "direct", 16 },
+	{ GY_REDUCE_SCATTER, WRITTEN, ANY_RANKS, MIB(16), "ring", 16 },
 	{ GY_REDUCE_SCATTER, FAR, ANY_RANKS, ANY_BYTES, "ring", 17 },
 
 	{ GY_ALLGATHER, NEAR, 64, ANY_BYTES, "direct", 17 },
@@ -143,8 +148,13 @@ static void select_add(struct gy_select_row **row, uint64_t max_bytes, struct gy
 	++*row;
 }
 
+static bool select_is_of(const struct table_row *row, enum gy_where where)
+{
+	return row->where == where || (row->where == FAR && where == WRITTEN);
+}
+
 static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct gy_choice *chosen,
-			int nranks, enum where where, uint8_t grain_log2)
+			int nranks, enum gy_where where, uint8_t grain_log2)
 {
 	struct gy_select_row *row = sel->rows[coll];
 	uint64_t from = 0;
@@ -161,7 +171,7 @@ static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct g
 		const struct table_row *t = &table[i];
 		struct gy_choice c = { .grain_log2 = grain_log2 ? grain_log2 : t->grain_log2 };
 
-		if (t->coll != coll || t->where != where || nranks > t->max_ranks ||
+		if (t->coll != coll || !select_is_of(t, where) || nranks > t->max_ranks ||
 		    t->max_bytes <= from)
 			continue;
 		c.algo = select_named(coll, t->algo, strlen(t->algo), &c.algo_id);
@@ -172,7 +182,8 @@ static void select_coll(struct gy_select *sel, enum gy_coll coll, const struct g
 	}
 }
 
-int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nranks, bool near)
+int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nranks,
+		   enum gy_where where)
 {
 	struct gy_choice chosen[GY_NCOLLS] = { { .algo = NULL } };
 	uint8_t grain_log2 = 0;
@@ -184,6 +195,6 @@ int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nrank
 	if (cfg->grain_bytes)
 		grain_log2 = (uint8_t)__builtin_ctzl(gy_grain_max(cfg));
 	for (coll = 0; coll < GY_NCOLLS; coll++)
-		select_coll(sel, coll, &chosen[coll], nranks, near ? NEAR : FAR, grain_log2);
+		select_coll(sel, coll, &chosen[coll], nranks, where, grain_log2);
 	return 0;
 }

@@ -13,6 +13,12 @@ struct gy_config;
 
 #define GY_SELECT_MAX 8		/* thresholds per collective */
 
+enum gy_where {
+	GY_NEAR,	/* all ranks are on one node and lend memory to each other */
+	GY_WRITTEN,	/* all have a device that writes to the others' memory: grains cost little */
+	GY_FAR,		/* all else */
+};
+
 struct gy_choice {
 	const struct gy_coll_algo *algo;
 	uint8_t algo_id;	/* position in gy_algos */
@@ -27,12 +33,12 @@ struct gy_select {
 };
 
 /*
- * near: all ranks are on one node and lend memory to each other.  cfg->algorithm: "allreduce=ring,
- * broadcast=chain" overrides; an algorithm for small vectors only (GY_ALGO_SMALL), or for fewer
- * ranks (max_ranks), leaves the rest to the table.  -EINVAL: unknown name, with a log line that
- * lists the known ones.
+ * cfg->algorithm: "allreduce=ring,broadcast=chain" overrides; an algorithm for small vectors only
+ * (GY_ALGO_SMALL), or for fewer ranks (max_ranks), leaves the rest to the table.  -EINVAL: unknown
+ * name, with a log line that lists the known ones.
  */
-int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nranks, bool near);
+int gy_select_init(struct gy_select *sel, const struct gy_config *cfg, int nranks,
+		   enum gy_where where);
 
 /* bytes: of the whole vector, see gy_coll_bytes. */
 static inline const struct gy_choice *gy_select(const struct gy_select *sel, enum gy_coll coll,

@@ -145,6 +145,8 @@ struct gy_transport_ops {
 	const char *name;
 	/* joins ranks of one node, by lending: selection prefers fewer steps over fewer bytes */
 	bool near;
+	/* a device writes grains into the peer's memory: selection takes smaller ones */
+	bool writes;
 
 	/*
 	 * Once per context, before any peer is known; may be called by any thread.  -EOPNOTSUPP:

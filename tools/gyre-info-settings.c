@@ -117,7 +117,7 @@ void gi_settings_read(struct gi_settings *set)
 
 	gy_config_load_report(&set->cfg, &report);
 	gi_log_to(set->algorithm_why, sizeof(set->algorithm_why));
-	if (gy_select_init(&sel, &set->cfg, 2, false) == 0)
+	if (gy_select_init(&sel, &set->cfg, 2, GY_FAR) == 0)
 		set->algorithm_why[0] = 0;
 	gi_log_to(NULL, 0);
 	settings_transports(set);
@@ -216,32 +216,32 @@ static bool algorithms_equal(const struct gy_select *a, const struct gy_select *
 }
 
 static void algorithms_init(struct gy_select *sel, const struct gy_config *cfg, int nranks,
-			    bool near)
+			    enum gy_where where)
 {
 	struct gy_config plain = *cfg;
 
-	if (gy_select_init(sel, &plain, nranks, near) == 0)
+	if (gy_select_init(sel, &plain, nranks, where) == 0)
 		return;
 	plain.algorithm[0] = 0;		/* not valid; the doctor says so */
-	gy_select_init(sel, &plain, nranks, near);
+	gy_select_init(sel, &plain, nranks, where);
 }
 
 /*
  * The last number of ranks that chooses as `from` does.  Steps that double, then halve: the table
  * has bounds, not holes.
  */
-static int algorithms_last(const struct gy_config *cfg, int coll, int from, bool near)
+static int algorithms_last(const struct gy_config *cfg, int coll, int from, enum gy_where where)
 {
 	struct gy_select first, sel;
 	int step = 1, last = from;
 	bool growing = true;
 
-	algorithms_init(&first, cfg, from, near);
+	algorithms_init(&first, cfg, from, where);
 	while (step) {
 		bool same = last + step <= GI_MAX_RANKS;
 
 		if (same) {
-			algorithms_init(&sel, cfg, last + step, near);
+			algorithms_init(&sel, cfg, last + step, where);
 			same = algorithms_equal(&first, &sel, coll);
 		}
 		if (same)
@@ -252,16 +252,19 @@ static int algorithms_last(const struct gy_config *cfg, int coll, int from, bool
 	return last;
 }
 
-static void algorithms_rows(const struct gy_config *cfg, int coll, int from, int last, bool near,
-			    struct gi_doc *doc)
+static void algorithms_rows(const struct gy_config *cfg, int coll, int from, int last,
+			    enum gy_where where, struct gi_doc *doc)
 {
+	static const char *const places[] = {
+		[GY_NEAR] = "node", [GY_WRITTEN] = "rdma", [GY_FAR] = "network"
+	};
 	const struct gy_select_row *row;
 	struct gy_select sel;
 
-	algorithms_init(&sel, cfg, from, near);
+	algorithms_init(&sel, cfg, from, where);
 	for (row = sel.rows[coll];; row++) {
 		gi_doc_cell(doc, gi_str(gy_coll_name((enum gy_coll)coll)));
-		gi_doc_cell(doc, gi_str(near ? "node" : "network"));
+		gi_doc_cell(doc, gi_str(places[where]));
 		gi_doc_cell(doc, last == GI_MAX_RANKS ? gi_text("%d and more", from)
 				 : from == last	      ? gi_text("%d", from)
 						      : gi_text("%d to %d", from, last));
@@ -288,19 +291,20 @@ void gi_algorithms_show(const struct gi_settings *set, int ranks, struct gi_doc 
 		{ "algorithm", "Algorithm" },
 		{ "grain_bytes", "Grain" },
 	};
-	int coll, near, from, last;
+	enum gy_where where;
+	int coll, from, last;
 
 	gi_doc_section(doc, "algorithms", "Algorithms");
 	gi_doc_table(doc, "algorithms", columns, GY_ARRAY_SIZE(columns));
 	for (coll = 0; coll < GY_NCOLLS; coll++) {
-		for (near = 1; near >= 0; near--) {
+		for (where = GY_NEAR; where <= GY_FAR; where++) {
 			if (ranks) {
-				algorithms_rows(&set->cfg, coll, ranks, ranks, near, doc);
+				algorithms_rows(&set->cfg, coll, ranks, ranks, where, doc);
 				continue;
 			}
 			for (from = 2; from <= GI_MAX_RANKS; from = last + 1) {
-				last = algorithms_last(&set->cfg, coll, from, near);
-				algorithms_rows(&set->cfg, coll, from, last, near, doc);
+				last = algorithms_last(&set->cfg, coll, from, where);
+				algorithms_rows(&set->cfg, coll, from, last, where, doc);
 			}
 		}
 	}

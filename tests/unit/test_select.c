@@ -13,13 +13,14 @@
 #include "lib/registry.h"
 #include "lib/select.h"
 
-static int select_init(struct gy_select *sel, const char *algorithm, int nranks, bool near)
+static int select_init(struct gy_select *sel, const char *algorithm, int nranks,
+		       enum gy_where where)
 {
 	struct gy_config cfg = { .grain_bytes = 0 };
 
 	snprintf(cfg.algorithm, sizeof(cfg.algorithm), "%s", algorithm);
 	memset(sel, 0, sizeof(*sel));
-	return gy_select_init(sel, &cfg, nranks, near);
+	return gy_select_init(sel, &cfg, nranks, where);
 }
 
 static const char *select_name(const struct gy_select *sel, enum gy_coll coll, uint64_t bytes)
@@ -47,14 +48,14 @@ static void test_every_call_has_one(void **state)
 	static const char *const overrides[] = { "", "allreduce=flat,broadcast=scatter_allgather",
 						 "allreduce=direct,allgather=direct" };
 	struct gy_select sel;
-	unsigned i, o, near, bit;
+	unsigned i, o, where, bit;
 	int coll;
 
 	(void)state;
 	for (i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
 		for (o = 0; o < sizeof(overrides) / sizeof(overrides[0]); o++)
-			for (near = 0; near < 2; near++) {
-				assert_int_equal(select_init(&sel, overrides[o], ranks[i], near),
+			for (where = GY_NEAR; where <= GY_FAR; where++) {
+				assert_int_equal(select_init(&sel, overrides[o], ranks[i], where),
 						 0);
 				for (coll = 0; coll < GY_NCOLLS; coll++) {
 					select_check(gy_select(&sel, coll, 0), coll, ranks[i], 0);
@@ -72,8 +73,8 @@ static void test_override(void **state)
 	struct gy_select sel, table;
 
 	(void)state;
-	assert_int_equal(select_init(&table, "", 4, false), 0);
-	assert_int_equal(select_init(&sel, "allreduce=ring,broadcast=chain", 4, false), 0);
+	assert_int_equal(select_init(&table, "", 4, GY_FAR), 0);
+	assert_int_equal(select_init(&sel, "allreduce=ring,broadcast=chain", 4, GY_FAR), 0);
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, 0), "ring");
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, UINT64_MAX), "ring");
 	assert_string_equal(select_name(&sel, GY_BROADCAST, 8), "chain");
@@ -88,17 +89,34 @@ static void test_override_has_limits(void **state)
 	struct gy_select sel, table;
 
 	(void)state;
-	assert_int_equal(select_init(&table, "", 4, true), 0);
-	assert_int_equal(select_init(&sel, "allreduce=recursive_doubling", 4, true), 0);
+	assert_int_equal(select_init(&table, "", 4, GY_NEAR), 0);
+	assert_int_equal(select_init(&sel, "allreduce=recursive_doubling", 4, GY_NEAR), 0);
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, GY_SMALL_COLL), "recursive_doubling");
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, GY_SMALL_COLL + 1),
 			    select_name(&table, GY_ALLREDUCE, GY_SMALL_COLL + 1));
-	assert_int_equal(select_init(&table, "", GY_MAX_ENDS + 1, true), 0);
-	assert_int_equal(select_init(&sel, "allreduce=direct", GY_MAX_ENDS + 1, true), 0);
+	assert_int_equal(select_init(&table, "", GY_MAX_ENDS + 1, GY_NEAR), 0);
+	assert_int_equal(select_init(&sel, "allreduce=direct", GY_MAX_ENDS + 1, GY_NEAR), 0);
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, 1 << 20),
 			    select_name(&table, GY_ALLREDUCE, 1 << 20));
-	assert_int_equal(select_init(&sel, "allreduce=direct", GY_MAX_ENDS, true), 0);
+	assert_int_equal(select_init(&sel, "allreduce=direct", GY_MAX_ENDS, GY_NEAR), 0);
 	assert_string_equal(select_name(&sel, GY_ALLREDUCE, 1 << 20), "direct");
+}
+
+/* Where a device writes, grains are smaller, and all else is as over any network. */
+static void test_written(void **state)
+{
+	struct gy_select written, far;
+
+	(void)state;
+	assert_int_equal(select_init(&written, "", 4, GY_WRITTEN), 0);
+	assert_int_equal(select_init(&far, "", 4, GY_FAR), 0);
+	assert_string_equal(select_name(&written, GY_ALLREDUCE, 4 << 20), "ring");
+	assert_true(gy_select(&written, GY_ALLREDUCE, 4 << 20)->grain_log2 <
+		    gy_select(&far, GY_ALLREDUCE, 4 << 20)->grain_log2);
+	assert_memory_equal(written.rows[GY_ALLREDUCE], far.rows[GY_ALLREDUCE],
+			    2 * sizeof(far.rows[0][0]));
+	assert_memory_equal(written.rows[GY_BROADCAST], far.rows[GY_BROADCAST],
+			    sizeof(far.rows[0]));
 }
 
 static void test_grain(void **state)
@@ -108,7 +126,7 @@ static void test_grain(void **state)
 
 	(void)state;
 	assert_int_equal(gy_grain_max(&cfg), 4096);
-	assert_int_equal(gy_select_init(&sel, &cfg, 4, true), 0);
+	assert_int_equal(gy_select_init(&sel, &cfg, 4, GY_NEAR), 0);
 	assert_int_equal(gy_select(&sel, GY_ALLREDUCE, 8)->grain_log2, 12);
 	assert_int_equal(gy_select(&sel, GY_BROADCAST, 1 << 30)->grain_log2, 12);
 }
@@ -130,7 +148,7 @@ static int select_refused(const char *algorithm, char *text, size_t size)
 
 	assert_int_equal(pipe(fds), 0);
 	assert_true(dup2(fds[1], STDERR_FILENO) >= 0);
-	err = select_init(&sel, algorithm, 4, true);
+	err = select_init(&sel, algorithm, 4, GY_NEAR);
 	assert_true(dup2(saved, STDERR_FILENO) >= 0);
 	close(fds[1]);
 	close(saved);
@@ -168,6 +186,7 @@ int main(void)
 		cmocka_unit_test(test_every_call_has_one),
 		cmocka_unit_test(test_override),
 		cmocka_unit_test(test_override_has_limits),
+		cmocka_unit_test(test_written),
 		cmocka_unit_test(test_grain),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_unknown_names),

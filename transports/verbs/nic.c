@@ -368,6 +368,7 @@ static int nic_reach(struct gy_nic *base, int rank, const void *blob, size_t len
 
 const struct gy_transport_ops gy_verbs_ops = {
 	.name = "verbs",
+	.writes = true,
 	.open = nic_open,
 	.close = nic_close,
 	.describe = nic_describe,
