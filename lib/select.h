@@ -15,7 +15,7 @@ struct gy_config;
 
 enum gy_where {
 	GY_NEAR,	/* all ranks are on one node and lend memory to each other */
-	GY_WRITTEN,	/* all have a device that writes to the others' memory: grains cost little */
+	GY_WRITTEN,	/* all have a device that writes to the others: grains cost little */
 	GY_FAR,		/* all else */
 };
 

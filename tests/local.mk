@@ -214,18 +214,22 @@ LONG_TESTS += %D%/unit/test_agree
 	%D%/unit/net_fake.h \
 	%D%/unit/test_tcp_shape.c
 # A device of its own, in place of the shared library's.
+verbs_fake = \
+	%D%/unit/verbs_fake.c \
+	%D%/unit/verbs_fake.h \
+	%D%/unit/verbs_fake_cm.c \
+	%D%/unit/verbs_fake_priv.h \
+	%D%/unit/verbs_fake_queue.c
 %C%_unit_test_verbs_SOURCES = \
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_verbs.c \
-	%D%/unit/verbs_fake.c \
-	%D%/unit/verbs_fake.h
+	$(verbs_fake)
 %C%_unit_test_verbs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log \
 	-Wl,--wrap=getrlimit,--wrap=setrlimit
 %C%_unit_test_verbs_path_SOURCES = \
 	%D%/unit/test_verbs_path.c \
-	%D%/unit/verbs_fake.c \
-	%D%/unit/verbs_fake.h \
+	$(verbs_fake) \
 	$(inproc_sources)
 # Between the simulated transport and the engine.
 %C%_unit_test_wire_fuzz_SOURCES = \
