@@ -19,7 +19,7 @@ void *gi_grow(void *array, size_t n, size_t size)
 {
 	array = reallocarray(array, n + 1, size);
 	if (!array)
-		gi_die("out of memory");
+		tool_die("out of memory");
 	memset((char *)array + n * size, 0, size);
 	return array;
 }
@@ -31,7 +31,7 @@ char *gi_format(const char *fmt, ...)
 
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
-		gi_die("out of memory");
+		tool_die("out of memory");
 	va_end(ap);
 	return text;
 }
@@ -51,7 +51,7 @@ struct gi_value gi_text(const char *fmt, ...)
 
 	va_start(ap, fmt);
 	if (vasprintf(&v.text, fmt, ap) < 0)
-		gi_die("out of memory");
+		tool_die("out of memory");
 	va_end(ap);
 	for (p = v.text; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)

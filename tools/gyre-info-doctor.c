@@ -39,7 +39,7 @@ __attribute__((format(printf, 4, 0))) static void doctor_add(struct gi_findings 
 	f->area = area;
 	f->fix = gi_format("%s", "");
 	if (vasprintf(&f->text, fmt, ap) < 0)
-		gi_die("out of memory");
+		tool_die("out of memory");
 }
 
 void gi_problem(struct gi_findings *found, const char *area, const char *fmt, ...)
@@ -68,7 +68,7 @@ void gi_fix(struct gi_findings *found, const char *fmt, ...)
 	free(f->fix);
 	va_start(ap, fmt);
 	if (vasprintf(&f->fix, fmt, ap) < 0)
-		gi_die("out of memory");
+		tool_die("out of memory");
 	va_end(ap);
 }
 

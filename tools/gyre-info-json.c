@@ -42,12 +42,12 @@ static json_t *json_table(const struct gi_item *table)
 		if (c == 0) {
 			row = json_object();
 			if (json_array_append_new(rows, row))
-				gi_die("out of memory");
+				tool_die("out of memory");
 		}
 		if (!table->columns[c].key)
 			continue;
 		if (json_object_set_new(row, table->columns[c].key, json_value(&table->cells[i])))
-			gi_die("out of memory");
+			tool_die("out of memory");
 	}
 	return rows;
 }
@@ -60,18 +60,18 @@ void gi_json_print(const struct gi_doc *doc)
 	for (s = 0; s < doc->n; s++) {
 		section = json_object();
 		if (json_object_set_new(top, doc->sections[s].key, section))
-			gi_die("out of memory");
+			tool_die("out of memory");
 		for (i = 0; i < doc->sections[s].n; i++) {
 			const struct gi_item *item = &doc->sections[s].items[i];
 
 			if (json_object_set_new(section, item->key,
 						item->columns ? json_table(item)
 							      : json_value(&item->value)))
-				gi_die("out of memory");
+				tool_die("out of memory");
 		}
 	}
 	if (json_dumpf(top, stdout, JSON_INDENT(2)))
-		gi_die("cannot write JSON");
+		tool_die("cannot write JSON");
 	putchar('\n');
 	json_decref(top);
 }

@@ -98,12 +98,12 @@ void gi_topology_show(const struct gi_info *info, struct gi_doc *doc)
 	gi_doc_section(doc, "topology", "Topology");
 	gi_doc_table(doc, "objects", columns, GY_ARRAY_SIZE(columns));
 	if (!gi_root_is_here() && setenv("HWLOC_FSROOT", gi_path("/"), 1))
-		gi_die("out of memory");
+		tool_die("out of memory");
 	/* Nothing of theirs is shown, and they take seconds to start. */
 	if (setenv("HWLOC_COMPONENTS", "-opencl,-cuda,-nvml,-rsmi,-levelzero,-gl", 0))
-		gi_die("out of memory");
+		tool_die("out of memory");
 	if (hwloc_topology_init(&topology))
-		gi_die("cannot read the topology of this machine");
+		tool_die("cannot read the topology of this machine");
 	hwloc_topology_set_type_filter(topology, HWLOC_OBJ_OS_DEVICE,
 				       HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
 	if (hwloc_topology_load(topology) == 0)

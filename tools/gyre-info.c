@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,57 +56,26 @@ static const struct option info_long[] = {
 
 static const char info_letters[INFO_NSECTIONS] = { 's', 't', 'd', 'i', 'l', 'T', 'c', 'a' };
 
-void gi_die(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("gyre-info: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputs("\n", stderr);
-	exit(INFO_EXIT_USAGE);
-}
-
-static void info_usage(FILE *to)
-{
-	fputs("usage: gyre-info [option]...\n"
-	      "What this machine has for gyre; without options, all of it.\n"
-	      "  -s, --system        processors and memory\n"
-	      "  -t, --transports    which there are, and which work here\n"
-	      "  -d, --devices       RDMA devices, ports and GIDs\n"
-	      "  -i, --interfaces    network interfaces and addresses\n"
-	      "  -l, --limits        locked memory, open files, shared memory\n"
-	      "  -T, --topology      packages, NUMA nodes, caches, and where devices are\n"
-	      "  -c, --config        every setting, its value, and where that comes from\n"
-	      "  -a, --algorithms    which algorithm is chosen when\n"
-	      "  -n, --ranks N       for N ranks: algorithms; needs, for --doctor\n"
-	      "      --doctor        only what is wrong, and how to put it right;\n"
-	      "                      status 1 when something is\n"
-	      "      --json          as a JSON object\n"
-	      "      --root DIR      files of /sys, /proc and /dev from under DIR\n"
-	      "  -h, --help; -V, --version\n",
-	      to);
-}
-
-__attribute__((noreturn)) static void info_bad(const char *what)
-{
-	fprintf(stderr, "gyre-info: %s\n", what);
-	info_usage(stderr);
-	exit(INFO_EXIT_USAGE);
-}
-
-static int info_ranks(const char *text)
-{
-	char *end;
-	long n;
-
-	errno = 0;
-	n = strtol(text, &end, 10);
-	if (end == text || *end || errno || n < 2 || n > GI_MAX_RANKS)
-		info_bad("--ranks needs a number from 2 to 65535");
-	return (int)n;
-}
+const struct tool tool = {
+	.name = "gyre-info",
+	.status = INFO_EXIT_USAGE,
+	.usage = "usage: gyre-info [option]...\n"
+		 "What this machine has for gyre; without options, all of it.\n"
+		 "  -s, --system        processors and memory\n"
+		 "  -t, --transports    which there are, and which work here\n"
+		 "  -d, --devices       RDMA devices, ports and GIDs\n"
+		 "  -i, --interfaces    network interfaces and addresses\n"
+		 "  -l, --limits        locked memory, open files, shared memory\n"
+		 "  -T, --topology      packages, NUMA nodes, caches, and where devices are\n"
+		 "  -c, --config        every setting, its value, and where that comes from\n"
+		 "  -a, --algorithms    which algorithm is chosen when\n"
+		 "  -n, --ranks N       for N ranks: algorithms; needs, for --doctor\n"
+		 "      --doctor        only what is wrong, and how to put it right;\n"
+		 "                      status 1 when something is\n"
+		 "      --json          as a JSON object\n"
+		 "      --root DIR      files of /sys, /proc and /dev from under DIR\n"
+		 "  -h, --help; -V, --version\n",
+};
 
 static void info_option(struct info_options *o, int c)
 {
@@ -119,30 +87,28 @@ static void info_option(struct info_options *o, int c)
 	}
 	switch (c) {
 	case 'n':
-		o->ranks = info_ranks(optarg);
+		o->ranks = tool_int(optarg, "--ranks", 2, GI_MAX_RANKS);
 		break;
 	case INFO_DOCTOR:
 		o->doctor = true;
 		break;
 	case INFO_JSON:
 		if (!gi_json_can())
-			info_bad("--json: built without jansson");
+			tool_bad("--json: built without jansson");
 		o->json = true;
 		break;
 	case INFO_ROOT:
 		gi_root_set(optarg);
 		if (access(gi_path("/"), X_OK))
-			gi_die("--root: %s: %s", optarg, strerror(errno));
+			tool_die("--root: %s: %s", optarg, strerror(errno));
 		break;
 	case 'h':
-		info_usage(stdout);
-		exit(0);
+		tool_help();
 	case 'V':
 		printf("gyre-info (gyre) %s\n", gyre_version());
 		exit(0);
 	default:
-		info_usage(stderr);
-		exit(INFO_EXIT_USAGE);
+		tool_misused();
 	}
 }
 
@@ -216,9 +182,9 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "stdilTcan:hV", info_long, NULL)) != -1)
 		info_option(&o, c);
 	if (optind < argc)
-		info_bad("takes no arguments");
+		tool_bad("takes no arguments");
 	if (o.doctor && o.sections && !o.json)
-		info_bad("--doctor stands alone");
+		tool_bad("--doctor stands alone");
 	info.ranks = o.ranks;
 	gi_settings_read(&info.settings);
 	gi_host_read(&info.host);
@@ -232,6 +198,6 @@ int main(int argc, char **argv)
 	gi_rdma_free(&info.rdma);
 	gi_settings_free(&info.settings);
 	if (fflush(stdout) || ferror(stdout))
-		gi_die("cannot write: %s", strerror(errno));
+		tool_die("cannot write: %s", strerror(errno));
 	return status;
 }

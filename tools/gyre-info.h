@@ -28,12 +28,12 @@
 #include <stdint.h>
 
 #include "lib/config.h"
+#include "tools/tool.h"
 
 #define GI_UNKNOWN (-1LL)
 #define GI_UNLIMITED INT64_MAX
 #define GI_MAX_RANKS 65535
 
-__attribute__((noreturn, format(printf, 1, 2))) void gi_die(const char *fmt, ...);
 /* array has n items of that size; returns it with room for one more, zeroed. */
 void *gi_grow(void *array, size_t n, size_t size);
 __attribute__((format(printf, 1, 2))) char *gi_format(const char *fmt, ...);	/* free() it */

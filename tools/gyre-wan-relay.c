@@ -66,8 +66,8 @@ static void relay_link_init(struct gw_net *net, int from, int to)
 	link->ring = mmap(NULL, link->size, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (link->ring == MAP_FAILED)
-		gw_die("no memory for the link from %s to %s: %zu bytes", net->site[from].name,
-		       net->site[to].name, link->size);
+		tool_die("no memory for the link from %s to %s: %zu bytes", net->site[from].name,
+			 net->site[to].name, link->size);
 }
 
 void gw_relay_init(struct gw_net *net)

@@ -43,7 +43,7 @@ static void site_die(const char *what)
 		fprintf(stderr, "gyre-wan: %s: %s; this needs TUN devices\n", what, strerror(err));
 		exit(GW_EXIT_SKIP);
 	}
-	gw_die("%s: %s", what, strerror(err));
+	tool_die("%s: %s", what, strerror(err));
 }
 
 static void site_sysctl(const char *path, const char *value)
@@ -194,13 +194,13 @@ void gw_site_join(const char *site)
 	int i = 0, fd;
 
 	if (!all || !pid)
-		gw_die("not below a running gyre-wan: WAN_SITES and WAN_PID are not set");
+		tool_die("not below a running gyre-wan: WAN_SITES and WAN_PID are not set");
 	snprintf(sites, sizeof(sites), "%s", all);
 	for (char *s = strtok_r(sites, " ", &words); s; s = strtok_r(NULL, " ", &words), i++) {
 		char *addr = strchr(s, ':'), *ns = addr ? strchr(addr + 1, ':') : NULL;
 
 		if (!ns)
-			gw_die("WAN_SITES is not as gyre-wan has set it");
+			tool_die("WAN_SITES is not as gyre-wan has set it");
 		*addr++ = *ns++ = '\0';
 		if (strcmp(s, site) != 0 && strcmp(addr, site) != 0)
 			continue;
@@ -216,5 +216,5 @@ void gw_site_join(const char *site)
 		site_names(s);
 		return;
 	}
-	gw_die("there is no site '%s'", site);
+	tool_die("there is no site '%s'", site);
 }

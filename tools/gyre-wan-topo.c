@@ -92,12 +92,12 @@ static void topo_site(struct gw_net *net, const char *name, const char *where)
 	struct gw_site *site = &net->site[net->n];
 
 	if (!name || strlen(name) >= GW_NAME || name[strspn(name, ok)] || name[0] == '-')
-		gw_die("%s: a site's name has up to %d letters, digits and '-'", where,
-		       GW_NAME - 1);
+		tool_die("%s: a site's name has up to %d letters, digits and '-'", where,
+			 GW_NAME - 1);
 	if (gw_topo_find(net, name) >= 0)
-		gw_die("%s: site %s is there twice", where, name);
+		tool_die("%s: site %s is there twice", where, name);
 	if (net->n == GW_MAX_SITES)
-		gw_die("%s: more than %d sites", where, GW_MAX_SITES);
+		tool_die("%s: more than %d sites", where, GW_MAX_SITES);
 	snprintf(site->name, sizeof(site->name), "%s", name);
 	net->n++;
 	snprintf(site->addr, sizeof(site->addr), "10.%d.0.1", net->n);
@@ -109,7 +109,7 @@ static void topo_settings(struct gw_link *link, char **words, const char *where)
 
 	while ((word = strtok_r(NULL, " \t\r\n", words))) {
 		if (!gw_topo_set(link, word))
-			gw_die("%s: '%s' is not a setting with a value that can be", where, word);
+			tool_die("%s: '%s' is not a setting with a value that can be", where, word);
 	}
 }
 
@@ -119,7 +119,7 @@ static int topo_end(const struct gw_net *net, char **words, const char *where)
 	int i = name ? gw_topo_find(net, name) : -1;
 
 	if (i < 0)
-		gw_die("%s: '%s' is not a site", where, name ? name : "");
+		tool_die("%s: '%s' is not a site", where, name ? name : "");
 	return i;
 }
 
@@ -130,7 +130,7 @@ static void topo_link(struct gw_net *net, const struct gw_link *base, char **wor
 	struct gw_link link = *base;
 
 	if (from == to)
-		gw_die("%s: a link from a site to itself", where);
+		tool_die("%s: a link from a site to itself", where);
 	topo_settings(&link, words, where);
 	link.set = true;
 	net->link[from][to] = link;
@@ -154,7 +154,7 @@ static void topo_line(struct gw_net *net, struct gw_link *base, char *line, cons
 	} else if (strcmp(word, "link") == 0 || strcmp(word, "oneway") == 0) {
 		topo_link(net, base, &words, word[0] == 'l', where);
 	} else {
-		gw_die("%s: '%s' is none of site, default, link, oneway", where, word);
+		tool_die("%s: '%s' is none of site, default, link, oneway", where, word);
 	}
 }
 
@@ -165,19 +165,19 @@ void gw_topo_read(struct gw_net *net, const char *path)
 	FILE *f = fopen(path, "re");
 
 	if (!f)
-		gw_die("%s: %s", path, strerror(errno));
+		tool_die("%s: %s", path, strerror(errno));
 	for (int i = 1; fgets(line, sizeof(line), f); i++) {
 		snprintf(where, sizeof(where), "%s:%d", path, i);
 		topo_line(net, &base, line, where);
 	}
 	fclose(f);
 	if (net->n < 2)
-		gw_die("%s: fewer than two sites", path);
+		tool_die("%s: fewer than two sites", path);
 	for (int i = 0; i < net->n; i++) {
 		for (int j = 0; j < net->n; j++) {
 			if (i != j && !net->link[i][j].set)
-				gw_die("%s: no link from %s to %s", path, net->site[i].name,
-				       net->site[j].name);
+				tool_die("%s: no link from %s to %s", path, net->site[i].name,
+					 net->site[j].name);
 		}
 	}
 }

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -59,43 +58,21 @@ static const struct option wan_long[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static void wan_usage(FILE *to)
-{
-	fputs("usage: gyre-wan [option]... [--] COMMAND [argument]...\n"
-	      "       gyre-wan exec SITE [--] COMMAND [argument]...\n"
-	      "       gyre-wan ssh [option]... SITE COMMAND...\n"
-	      "  -f FILE           topology\n"
-	      "      --from SITE   run the command once, there; else once in each site\n"
-	      "      --rate R, --loss P, --jitter T, --queue BYTES  of all links\n"
-	      "      --delay-scale X  all delays times X\n"
-	      "      --seed N      of loss and jitter (1)\n"
-	      "      --mtu N       1280 to 65535 (9000)\n"
-	      "      --stats, --json  counters of each link at the end\n"
-	      "  -h, --help; -V, --version\n",
-	      to);
-}
-
-void gw_die(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("gyre-wan: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputs("\n", stderr);
-	exit(GW_EXIT_SELF);
-}
-
-static double wan_number(const char *text, const char *what, double min, double max)
-{
-	char *end;
-	double v = strtod(text, &end);
-
-	if (end == text || *end || !(v >= min && v <= max))
-		gw_die("%s needs a number from %g to %g, not '%s'", what, min, max, text);
-	return v;
-}
+const struct tool tool = {
+	.name = "gyre-wan",
+	.status = GW_EXIT_SELF,
+	.usage = "usage: gyre-wan [option]... [--] COMMAND [argument]...\n"
+		 "       gyre-wan exec SITE [--] COMMAND [argument]...\n"
+		 "       gyre-wan ssh [option]... SITE COMMAND...\n"
+		 "  -f FILE           topology\n"
+		 "      --from SITE   run the command once, there; else once in each site\n"
+		 "      --rate R, --loss P, --jitter T, --queue BYTES  of all links\n"
+		 "      --delay-scale X  all delays times X\n"
+		 "      --seed N      of loss and jitter (1)\n"
+		 "      --mtu N       1280 to 65535 (9000)\n"
+		 "      --stats, --json  counters of each link at the end\n"
+		 "  -h, --help; -V, --version\n",
+};
 
 static void wan_exec(char **argv)
 {
@@ -108,13 +85,13 @@ static void wan_exec(char **argv)
 static void wan_enter(char **argv)
 {
 	if (!argv[0])
-		gw_die("exec needs a site and a command");
+		tool_die("exec needs a site and a command");
 	gw_site_join(argv[0]);
 	argv++;
 	if (argv[0] && strcmp(argv[0], "--") == 0)
 		argv++;
 	if (!argv[0])
-		gw_die("exec needs a command");
+		tool_die("exec needs a command");
 	wan_exec(argv);
 }
 
@@ -133,12 +110,10 @@ static void wan_ssh(char **argv)
 	}
 	site = argv[0];
 	if (!site || !argv[1])
-		gw_die("ssh needs a site and a command");
+		tool_die("ssh needs a site and a command");
 	for (int i = 1; argv[i]; i++)
 		len += strlen(argv[i]) + 1;
-	line = calloc(1, len);
-	if (!line)
-		gw_die("no memory");
+	line = tool_alloc(len);
 	for (int i = 1; argv[i]; i++) {
 		strcat(line, argv[i]);
 		strcat(line, " ");
@@ -155,7 +130,7 @@ static void wan_override(struct gw_net *net, char *const *settings, int n, doubl
 		for (int j = 0; j < net->n; j++) {
 			for (int k = 0; k < n; k++) {
 				if (!gw_topo_set(&net->link[i][j], settings[k]))
-					gw_die("%s: not a value that can be", settings[k]);
+					tool_die("%s: not a value that can be", settings[k]);
 			}
 			net->link[i][j].delay_ns *= scale;
 		}
@@ -165,9 +140,9 @@ static void wan_override(struct gw_net *net, char *const *settings, int n, doubl
 static void wan_setting(char **settings, int *n, const char *name, const char *value)
 {
 	if (*n == WAN_SETTINGS)
-		gw_die("too many options");
+		tool_bad("too many options");
 	if (asprintf(&settings[(*n)++], "%s=%s", name, value) < 0)
-		gw_die("no memory");
+		tool_die("no memory");
 }
 
 static void wan_options(struct wan_run *run, int argc, char **argv)
@@ -191,13 +166,13 @@ static void wan_options(struct wan_run *run, int argc, char **argv)
 			wan_setting(settings, &n, wan_long[at].name, optarg);
 			break;
 		case WAN_SCALE:
-			scale = wan_number(optarg, "--delay-scale", 0, 100);
+			scale = tool_number(optarg, "--delay-scale", 0, 100);
 			break;
 		case WAN_SEED:
-			run->net.seed = (uint64_t)wan_number(optarg, "--seed", 0, 1e15);
+			run->net.seed = (uint64_t)tool_number(optarg, "--seed", 0, 1e15);
 			break;
 		case WAN_MTU:
-			run->net.mtu = (int)wan_number(optarg, "--mtu", 1280, 65535);
+			run->net.mtu = (int)tool_number(optarg, "--mtu", 1280, 65535);
 			break;
 		case WAN_FROM:
 			run->from = optarg;
@@ -208,14 +183,12 @@ static void wan_options(struct wan_run *run, int argc, char **argv)
 			run->stats = true;
 			break;
 		case 'h':
-			wan_usage(stdout);
-			exit(0);
+			tool_help();
 		case 'V':
 			puts("gyre-wan " PACKAGE_VERSION);
 			exit(0);
 		default:
-			wan_usage(stderr);
-			exit(GW_EXIT_SELF);
+			tool_misused();
 		}
 	}
 	gw_topo_read(&run->net, file ? file : GYRE_WAN_DIR "/four-regions.topo");
@@ -223,9 +196,9 @@ static void wan_options(struct wan_run *run, int argc, char **argv)
 	for (int i = 0; i < n; i++)
 		free(settings[i]);
 	if (run->from && gw_topo_find(&run->net, run->from) < 0)
-		gw_die("--from: there is no site '%s'", run->from);
+		tool_die("--from: there is no site '%s'", run->from);
 	if (optind == argc)
-		gw_die("a command is missing");
+		tool_bad("a command is missing");
 }
 
 static void wan_watch(struct wan_run *run, int fd, int what)
@@ -233,7 +206,7 @@ static void wan_watch(struct wan_run *run, int fd, int what)
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = what };
 
 	if (epoll_ctl(run->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-		gw_die("epoll_ctl: %s", strerror(errno));
+		tool_die("epoll_ctl: %s", strerror(errno));
 }
 
 static void wan_setup(struct wan_run *run)
@@ -250,7 +223,7 @@ static void wan_setup(struct wan_run *run)
 	run->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	run->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (run->signals < 0 || run->epoll < 0)
-		gw_die("signalfd, epoll: %s", strerror(errno));
+		tool_die("signalfd, epoll: %s", strerror(errno));
 	wan_watch(run, run->signals, -1);
 	for (int i = 0; i < run->net.n; i++)
 		wan_watch(run, run->net.site[i].tun, i);
@@ -269,7 +242,7 @@ static void wan_start(struct wan_run *run, char **argv)
 			continue;
 		site->child = fork();
 		if (site->child < 0)
-			gw_die("fork: %s", strerror(errno));
+			tool_die("fork: %s", strerror(errno));
 		if (site->child == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			if (getppid() != self)

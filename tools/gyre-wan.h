@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include "tools/tool.h"
 
 #define GW_MAX_SITES 16
 #define GW_NAME 32
@@ -55,8 +56,6 @@ struct gw_net {
 	struct gw_site site[GW_MAX_SITES];
 	struct gw_link link[GW_MAX_SITES][GW_MAX_SITES]; /* [from][to] */
 };
-
-__attribute__((noreturn, format(printf, 1, 2))) void gw_die(const char *fmt, ...);
 
 /* ---- topology ---- */
 

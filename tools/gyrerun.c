@@ -46,55 +46,25 @@ static const struct option run_long[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static void run_usage(FILE *to)
-{
-	fputs("usage: gyrerun -n RANKS [option]... PROGRAM [argument]...\n"
-	      "  -n RANKS            how many ranks\n"
-	      "  -H, --hosts A,B     on these machines, through ssh; else all on this one\n"
-	      "  -l, --tag-output    rank before each line of output\n"
-	      "  -x NAME[=VALUE]     environment variable for the ranks\n"
-	      "      --bind core|none  a core for each rank; default: when there are enough\n"
-	      "      --timeout SEC   end the job after that time\n"
-	      "      --grace SEC     from SIGTERM to SIGKILL when the job ends (2)\n"
-	      "      --ssh COMMAND   instead of ssh\n"
-	      "      --root-addr ADDR  address of this machine that other hosts can reach\n"
-	      "  -h, --help; -V, --version\n",
-	      to);
-}
-
-__attribute__((noreturn, format(printf, 1, 2))) static void run_bad(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("gyrerun: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputs("\n", stderr);
-	run_usage(stderr);
-	exit(GR_EXIT_SELF);
-}
-
-static int run_int(const char *text, const char *what, int max)
-{
-	char *end;
-	long n;
-
-	errno = 0;
-	n = strtol(text, &end, 10);
-	if (end == text || *end || errno || n < 1 || n > max)
-		run_bad("%s needs a number from 1 to %d, not '%s'", what, max, text);
-	return (int)n;
-}
+const struct tool tool = {
+	.name = "gyrerun",
+	.status = GR_EXIT_SELF,
+	.usage = "usage: gyrerun -n RANKS [option]... PROGRAM [argument]...\n"
+		 "  -n RANKS            how many ranks\n"
+		 "  -H, --hosts A,B     on these machines, through ssh; else all on this one\n"
+		 "  -l, --tag-output    rank before each line of output\n"
+		 "  -x NAME[=VALUE]     environment variable for the ranks\n"
+		 "      --bind core|none  a core for each rank; default: when there are enough\n"
+		 "      --timeout SEC   end the job after that time\n"
+		 "      --grace SEC     from SIGTERM to SIGKILL when the job ends (2)\n"
+		 "      --ssh COMMAND   instead of ssh\n"
+		 "      --root-addr ADDR  address of this machine that other hosts can reach\n"
+		 "  -h, --help; -V, --version\n",
+};
 
 static int run_seconds(const char *text, const char *what)
 {
-	char *end;
-	double s = strtod(text, &end);
-
-	if (end == text || *end || !(s >= 0 && s <= 1e6))
-		run_bad("%s needs seconds, not '%s'", what, text);
-	return (int)(s * 1000 + 0.5);
+	return (int)(tool_number(text, what, 0, 1e6) * 1000 + 0.5);
 }
 
 static enum gr_bind run_bind(const char *text)
@@ -103,7 +73,7 @@ static enum gr_bind run_bind(const char *text)
 		return GR_BIND_CORE;
 	if (strcmp(text, "none") == 0)
 		return GR_BIND_NONE;
-	run_bad("--bind takes core or none, not '%s'", text);
+	tool_bad("--bind takes core or none, not '%s'", text);
 }
 
 static void run_add_env(struct gr_job *job, char *arg)
@@ -114,11 +84,11 @@ static void run_add_env(struct gr_job *job, char *arg)
 		if (!value)
 			return;			/* unset here, unset there */
 		if (asprintf(&arg, "%s=%s", arg, value) < 0)
-			gr_die("out of memory");
+			tool_die("out of memory");
 	}
 	job->env = realloc(job->env, ((size_t)job->nenv + 2) * sizeof(*job->env));
 	if (!job->env)
-		gr_die("out of memory");
+		tool_die("out of memory");
 	job->env[job->nenv++] = arg;
 	job->env[job->nenv] = NULL;
 }
@@ -127,7 +97,7 @@ static void run_option(struct gr_job *job, struct run_options *o, int c)
 {
 	switch (c) {
 	case 'n':
-		job->nranks = run_int(optarg, "-n", RUN_MAX_RANKS);
+		job->nranks = tool_int(optarg, "-n", 1, RUN_MAX_RANKS);
 		break;
 	case 'H':
 		o->hosts = optarg;
@@ -148,23 +118,21 @@ static void run_option(struct gr_job *job, struct run_options *o, int c)
 		job->bind = run_bind(optarg);
 		break;
 	case RUN_TIMEOUT:
-		job->timeout_ms = run_seconds(optarg, "--timeout");
+		job->timeout_ms = run_seconds(optarg, "--timeout (seconds)");
 		break;
 	case RUN_GRACE:
-		job->grace_ms = run_seconds(optarg, "--grace");
+		job->grace_ms = run_seconds(optarg, "--grace (seconds)");
 		break;
 	case RUN_NODE:
 		o->node = true;
 		break;
 	case 'h':
-		run_usage(stdout);
-		exit(0);
+		tool_help();
 	case 'V':
 		printf("gyrerun (gyre) %s\n", gyre_version());
 		exit(0);
 	default:
-		run_usage(stderr);
-		exit(GR_EXIT_SELF);
+		tool_misused();
 	}
 }
 
@@ -178,22 +146,22 @@ static void run_parse(struct gr_job *job, struct run_options *o, int argc, char 
 	if (o->node)
 		return;
 	if (!job->nranks)
-		run_bad("how many ranks? (-n)");
+		tool_bad("how many ranks? (-n)");
 	if (optind == argc)
-		run_bad("which program?");
+		tool_bad("which program?");
 	job->argv = argv + optind;
 	job->count = job->nranks;
 }
 
 static int run_split_hosts(char *text, char ***hostsp)
 {
-	char **hosts = gr_alloc((strlen(text) + 1) * sizeof(*hosts)), *save = NULL, *h;
+	char **hosts = tool_alloc((strlen(text) + 1) * sizeof(*hosts)), *save = NULL, *h;
 	int n = 0;
 
 	for (h = strtok_r(text, ",", &save); h; h = strtok_r(NULL, ",", &save))
 		hosts[n++] = h;
 	if (n == 0)
-		run_bad("--hosts needs names");
+		tool_bad("--hosts needs names");
 	*hostsp = hosts;
 	return n;
 }
@@ -216,7 +184,7 @@ static void run_root_everywhere(struct gr_job *job, const char *port)
 	int n = gy_ips_local(getenv("GYRE_TCP_INTERFACES"), ips, RUN_MAX_IPS), i;
 
 	if (n < 0)
-		gr_die("no address for other hosts: %s", gyre_strerror(n));
+		tool_die("no address for other hosts: %s", gyre_strerror(n));
 	for (i = 0; i < n; i++) {
 		gy_ip_text(&ips[i], (uint16_t)atoi(port), text);
 		if (strlen(job->root) + strlen(text) + 2 > GR_ROOT_MAX)
@@ -244,7 +212,7 @@ static struct gy_boot_server *run_open_rendezvous(struct gr_job *job, const stru
 			 o->root_addr);
 	err = gy_boot_server_open(addr, job->nranks, key, &s, text, sizeof(text));
 	if (err)
-		gr_die("cannot serve the job at %s: %s", addr, gyre_strerror(err));
+		tool_die("cannot serve the job at %s: %s", addr, gyre_strerror(err));
 	if (o->hosts && !o->root_addr)
 		run_root_everywhere(job, strrchr(text, ':') + 1);
 	else
@@ -280,7 +248,7 @@ static int run_job(struct gr_job *job, const struct run_options *o)
 		gr_job_end(job, err);
 	/* Only now: what a fork copies must not hold a lock of another thread. */
 	if (pthread_create(&thread, NULL, run_serve, s))
-		gr_die("cannot start a thread");
+		tool_die("cannot start a thread");
 	err = gr_loop_run(job);
 	gy_boot_server_stop(s);
 	pthread_join(thread, NULL);

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "tools/tool.h"
 
 /* Exit statuses of gyrerun itself, as timeout(1) and env(1) have them. */
 enum {
@@ -46,6 +47,7 @@ struct gr_stream {
 	char tag[16];		/* before each line */
 	char *line;		/* GR_LINE_MAX bytes */
 	size_t len;
+	const char *hello;	/* a line that is not passed on; NULL: it has come, or need not */
 };
 
 #define GR_LINE_MAX (64 * 1024)
@@ -56,13 +58,12 @@ void gr_out_init(struct gr_out *o, int fd);
 void gr_out_flush(struct gr_out *o);	/* what can be written without blocking */
 void gr_stream_init(struct gr_stream *s, int fd, struct gr_out *to, const char *tag);
 void gr_stream_read(struct gr_stream *s);	/* once; closes itself at the end */
+void gr_stream_drain(struct gr_stream *s);	/* what has come by now */
 
 /* "gyrerun: ..." as a line of its own.  To stderr, when to is NULL at once. */
 void gr_say(struct gr_out *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void gr_die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 int64_t gr_now_ms(void);
-void *gr_alloc(size_t size);		/* zeroed, or the end */
 
 /* ---- gyrerun_loop.c ---- */
 
@@ -71,6 +72,7 @@ struct gr_child {
 	bool ended;
 	bool node;		/* a gyrerun --node; else a rank, leader of its process group */
 	char name[80];		/* "rank 3", "host b" */
+	char *command;		/* of a node: "ssh b /usr/bin/gyrerun" */
 	int in;			/* its stdin, nonblocking; -1: none, or closed */
 	bool closing;		/* in is to be closed when the queue is empty */
 	char *queue;		/* bytes for it */
@@ -147,5 +149,7 @@ void gr_child_feed(struct gr_child *c, const void *data, size_t len);
 void gr_child_feed_end(struct gr_child *c);
 void gr_child_flush(struct gr_child *c);
 /* is_node: reads what the job is from stdin. */
+/* Whether its gyrerun --node has never spoken: something in between has failed. */
+bool gr_node_is_mute(const struct gr_child *c);
 void gr_node_read(struct gr_job *job);
 #endif

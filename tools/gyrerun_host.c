@@ -5,7 +5,8 @@
  * For each host, "ssh HOST gyrerun --node" runs.  Its stdin carries what to run, as strings each
  * ended by a zero byte, the last one empty; then frames: type, value, length (16 bits,
  * little-endian), bytes.  So the job key is on no command line.  Its stdout and stderr are those of
- * the ranks there, in whole lines.  When its stdin ends, for whatever reason, it ends its ranks.
+ * the ranks there, in whole lines, after one on stderr that says that it runs.  When its stdin
+ * ends, for whatever reason, it ends its ranks.
  */
 #define _GNU_SOURCE
 #include "tools/gyrerun.h"
@@ -33,7 +34,7 @@ static void host_queue(struct gr_child *c, const void *data, size_t len)
 		return;
 	c->queue = realloc(c->queue, c->queued + len);
 	if (!c->queue)
-		gr_die("out of memory");
+		tool_die("out of memory");
 	memcpy(c->queue + c->queued, data, len);
 	c->queued += len;
 }
@@ -119,7 +120,7 @@ static void host_text(struct gr_child *c, const char *fmt, ...)
 	if ((size_t)n >= sizeof(text)) {
 		va_start(ap, fmt);
 		if (vasprintf(&big, fmt, ap) < 0)
-			gr_die("out of memory");
+			tool_die("out of memory");
 		va_end(ap);
 	}
 	host_queue(c, big, (size_t)n + 1);
@@ -165,7 +166,7 @@ static void host_describe(const struct gr_job *job, struct gr_child *c, int firs
 /* 'text' with every ' as '\'' for the remote shell. */
 static char *host_quote(const char *text)
 {
-	char *quoted = gr_alloc(4 * strlen(text) + 3), *q = quoted;
+	char *quoted = tool_alloc(4 * strlen(text) + 3), *q = quoted;
 
 	*q++ = '\'';
 	for (; *text; text++) {
@@ -181,6 +182,7 @@ static char *host_quote(const char *text)
 struct host_command {
 	char **argv;	/* "ssh", "-p", "22", host, "'/usr/bin/gyrerun' --node" */
 	char *words, *remote;	/* what argv points into */
+	char *text;		/* "ssh -p 22 host '/usr/bin/gyrerun'" */
 };
 
 static void host_command_init(struct host_command *c, const char *ssh, const char *host,
@@ -190,14 +192,15 @@ static void host_command_init(struct host_command *c, const char *ssh, const cha
 	int n = 0;
 
 	c->words = strdup(ssh);
-	c->argv = gr_alloc((strlen(ssh) + 4) * sizeof(*c->argv));
-	if (!c->words || asprintf(&c->remote, "%s --node", quoted) < 0)
-		gr_die("out of memory");
+	c->argv = tool_alloc((strlen(ssh) + 4) * sizeof(*c->argv));
+	if (!c->words || asprintf(&c->remote, "%s --node", quoted) < 0 ||
+	    asprintf(&c->text, "%s %s %s", ssh, host, quoted) < 0)
+		tool_die("out of memory");
 	free(quoted);
 	for (w = strtok_r(c->words, " ", &save); w; w = strtok_r(NULL, " ", &save))
 		c->argv[n++] = w;
 	if (n == 0)
-		gr_die("--ssh needs a command");
+		tool_die("--ssh needs a command");
 	c->argv[n++] = (char *)host;
 	c->argv[n++] = c->remote;
 }
@@ -232,10 +235,10 @@ static void host_start(struct gr_job *job, struct gr_child *c, char **argv)
 	int in[2], out[2], err[2];
 
 	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
-		gr_die("pipe: %s", strerror(errno));
+		tool_die("pipe: %s", strerror(errno));
 	c->pid = fork();
 	if (c->pid < 0)
-		gr_die("fork: %s", strerror(errno));
+		tool_die("fork: %s", strerror(errno));
 	if (c->pid == 0)
 		host_child(argv, in, out, err);
 	close(in[0]);
@@ -246,6 +249,7 @@ static void host_start(struct gr_job *job, struct gr_child *c, char **argv)
 	fcntl(c->in, F_SETFL, O_NONBLOCK);
 	gr_stream_init(&c->out, out[0], &job->out, "");
 	gr_stream_init(&c->err, err[0], &job->err, "");
+	c->out.hello = c->err.hello = HOST_GREETING;	/* ssh -t joins the two */
 	job->nchildren++;
 	job->nrunning++;
 }
@@ -258,9 +262,9 @@ int gr_hosts_start(struct gr_job *job, char *const *hosts, int nhosts, const cha
 	int i, first = 0, count;
 
 	if (n < 0)
-		gr_die("/proc/self/exe: %s", strerror(errno));
+		tool_die("/proc/self/exe: %s", strerror(errno));
 	self[n] = '\0';
-	job->child = gr_alloc((size_t)nhosts * sizeof(*job->child));
+	job->child = tool_alloc((size_t)nhosts * sizeof(*job->child));
 	for (i = 0; i < nhosts; i++) {
 		count = job->nranks / nhosts + (i < job->nranks % nhosts);
 		if (count == 0)
@@ -268,6 +272,7 @@ int gr_hosts_start(struct gr_job *job, char *const *hosts, int nhosts, const cha
 		snprintf(job->child[i].name, sizeof(job->child[i].name), "host %s", hosts[i]);
 		host_command_init(&command, ssh, hosts[i], self);
 		host_start(job, &job->child[i], command.argv);
+		job->child[i].command = command.text;
 		host_command_fini(&command);
 		host_describe(job, &job->child[i], first, count);
 		gr_child_flush(&job->child[i]);
@@ -277,19 +282,24 @@ int gr_hosts_start(struct gr_job *job, char *const *hosts, int nhosts, const cha
 	return 0;
 }
 
+bool gr_node_is_mute(const struct gr_child *c)
+{
+	return c->node && c->out.hello && c->err.hello;
+}
+
 /* ---- being a node ---- */
 
 /* Up to the empty string; what has come beyond it belongs to the frames. */
 static char *host_read_text(struct gr_job *job)
 {
-	char *text = gr_alloc(HOST_TEXT_MAX + HOST_READ);
+	char *text = tool_alloc(HOST_TEXT_MAX + HOST_READ);
 	size_t len = 0, end = 0;
 	ssize_t n;
 
 	while (len < HOST_TEXT_MAX) {
 		n = read(STDIN_FILENO, text + len, HOST_READ);
 		if (n <= 0)
-			gr_die("the description of the job on stdin ends early");
+			tool_die("the description of the job on stdin ends early");
 		for (len += (size_t)n; end + 1 < len; end++) {
 			if (text[end] || text[end + 1])
 				continue;
@@ -298,14 +308,14 @@ static char *host_read_text(struct gr_job *job)
 			return text;
 		}
 	}
-	gr_die("the description of the job is too long");
+	tool_die("the description of the job is too long");
 }
 
 static void host_append(char ***list, int *n, char *value)
 {
 	*list = realloc(*list, ((size_t)*n + 2) * sizeof(**list));
 	if (!*list)
-		gr_die("out of memory");
+		tool_die("out of memory");
 	(*list)[(*n)++] = value;
 	(*list)[*n] = NULL;
 }
@@ -315,7 +325,7 @@ static void host_take(struct gr_job *job, char *item, int *nargs)
 	char *value = strchr(item, '=');
 
 	if (!value)
-		gr_die("cannot understand '%s' in the description of the job", item);
+		tool_die("cannot understand '%s' in the description of the job", item);
 	*value++ = '\0';
 	if (strcmp(item, "size") == 0)
 		job->nranks = atoi(value);
@@ -343,17 +353,21 @@ static void host_take(struct gr_job *job, char *item, int *nargs)
 
 void gr_node_read(struct gr_job *job)
 {
-	char *text = host_read_text(job);
-	size_t len = strlen(text);
+	size_t len;
 	int nargs = 0;
+	char *text;
 
+	if (write(STDERR_FILENO, HOST_GREETING "\n", sizeof(HOST_GREETING)) < 0)
+		tool_die("nobody listens");
+	text = host_read_text(job);
+	len = strlen(text);
 	if (strcmp(text, HOST_GREETING))
-		gr_die("the gyrerun that calls is of another version");
+		tool_die("the gyrerun that calls is of another version");
 	for (text += len + 1; *text; text += len + 1) {
 		len = strlen(text);
 		host_take(job, text, &nargs);
 	}
 	if (job->nranks < 1 || job->count < 1 || job->first < 0 ||
 	    job->first + job->count > job->nranks || nargs == 0)
-		gr_die("the description of the job makes no sense");
+		tool_die("the description of the job makes no sense");
 }

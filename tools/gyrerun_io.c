@@ -25,15 +25,6 @@ int64_t gr_now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-void *gr_alloc(size_t size)
-{
-	void *p = calloc(1, size ? size : 1);
-
-	if (!p)
-		gr_die("out of memory");
-	return p;
-}
-
 void gr_out_init(struct gr_out *o, int fd)
 {
 	struct stat st;
@@ -51,7 +42,7 @@ static void io_append(struct gr_out *o, const char *data, size_t len)
 		o->size = 2 * (o->len + len);
 		o->buf = realloc(o->buf, o->size);
 		if (!o->buf)
-			gr_die("out of memory");
+			tool_die("out of memory");
 	}
 	memcpy(o->buf + o->len, data, len);
 	o->len += len;
@@ -90,7 +81,7 @@ void gr_stream_init(struct gr_stream *s, int fd, struct gr_out *to, const char *
 	s->fd = fd;
 	s->to = to;
 	snprintf(s->tag, sizeof(s->tag), "%s", tag);
-	s->line = gr_alloc(GR_LINE_MAX);
+	s->line = tool_alloc(GR_LINE_MAX);
 	s->len = 0;
 }
 
@@ -98,6 +89,16 @@ static void io_emit(struct gr_stream *s, const char *data, size_t len)
 {
 	io_append(s->to, s->tag, strlen(s->tag));
 	io_append(s->to, data, len);
+}
+
+static bool io_is_hello(struct gr_stream *s, const char *line, size_t len)
+{
+	const size_t n = s->hello ? strlen(s->hello) : 0;
+
+	if (!n || len < n || memcmp(line, s->hello, n) || len > n + strspn(line + n, "\r\n"))
+		return false;
+	s->hello = NULL;
+	return true;
 }
 
 /* Passes on whole lines; a carriage return ends one too, so that progress lines show at once. */
@@ -110,7 +111,8 @@ static void io_emit_lines(struct gr_stream *s)
 			continue;
 		if (s->line[i] == '\r' && i + 1 < s->len && s->line[i + 1] == '\n')
 			continue;
-		io_emit(s, s->line + start, i + 1 - start);
+		if (!io_is_hello(s, s->line + start, i + 1 - start))
+			io_emit(s, s->line + start, i + 1 - start);
 		start = i + 1;
 	}
 	if (start == 0 && s->len == GR_LINE_MAX) {	/* too long to keep together */
@@ -147,6 +149,14 @@ void gr_stream_read(struct gr_stream *s)
 	}
 }
 
+void gr_stream_drain(struct gr_stream *s)
+{
+	struct pollfd pfd = { .fd = s->fd, .events = POLLIN };
+
+	for (; s->fd >= 0 && poll(&pfd, 1, 0) > 0; pfd.fd = s->fd)
+		gr_stream_read(s);
+}
+
 static void io_vsay(struct gr_out *to, const char *fmt, va_list ap)
 {
 	char line[1024];
@@ -168,14 +178,4 @@ void gr_say(struct gr_out *to, const char *fmt, ...)
 	va_start(ap, fmt);
 	io_vsay(to, fmt, ap);
 	va_end(ap);
-}
-
-void gr_die(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	io_vsay(NULL, fmt, ap);
-	va_end(ap);
-	exit(GR_EXIT_SELF);
 }

@@ -43,7 +43,7 @@ void gr_loop_init(struct gr_job *job)
 	sigprocmask(SIG_BLOCK, &set, &loop_old_mask);
 	job->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (job->sigfd < 0)
-		gr_die("signalfd: %s", strerror(errno));
+		tool_die("signalfd: %s", strerror(errno));
 	gr_out_init(&job->out, STDOUT_FILENO);
 	gr_out_init(&job->err, STDERR_FILENO);
 }
@@ -104,7 +104,13 @@ static void loop_say_end(struct gr_job *job, const struct gr_child *c, int wstat
 	char host[65] = "?";
 
 	gethostname(host, sizeof(host) - 1);
-	if (c->node)
+	if (gr_node_is_mute(c))
+		gr_say(&job->err,
+		       "%s: no gyrerun began there: '%s --node' ended with %s %d.  "
+		       "What does this say?  %s --version",
+		       c->name, c->command, sig ? "signal" : "status",
+		       sig ? sig : WEXITSTATUS(wstatus), c->command);
+	else if (c->node)
 		gr_say(&job->err, "lost %s (its gyrerun or ssh ended with status %d)", c->name,
 		       sig ? 128 + sig : WEXITSTATUS(wstatus));
 	else if (sig)
@@ -118,8 +124,16 @@ static void loop_say_end(struct gr_job *job, const struct gr_child *c, int wstat
 
 static void loop_child_ended(struct gr_job *job, struct gr_child *c, int wstatus)
 {
-	const int status = WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus);
+	int status = WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus);
+	bool mute;
 
+	if (gr_node_is_mute(c)) {	/* it may have spoken a moment ago */
+		gr_stream_drain(&c->out);
+		gr_stream_drain(&c->err);
+	}
+	mute = gr_node_is_mute(c);
+	if (mute && !status)
+		status = GR_EXIT_SELF;	/* of something that has not run the ranks */
 	c->ended = true;
 	job->nrunning--;
 	gr_child_feed_end(c);
@@ -129,7 +143,7 @@ static void loop_child_ended(struct gr_job *job, struct gr_child *c, int wstatus
 	}
 	if (status && !job->ending) {
 		/* 255: of ssh itself; a node's gyrerun has said on its own what has happened */
-		if (!c->node || WIFSIGNALED(wstatus) || status == 255)
+		if (!c->node || mute || WIFSIGNALED(wstatus) || status == 255)
 			loop_say_end(job, c, wstatus);
 		gr_job_end(job, status);
 	}
@@ -342,7 +356,7 @@ static void loop_on_events(struct gr_job *job, const struct pollfd *pfds)
 
 int gr_loop_run(struct gr_job *job)
 {
-	struct pollfd *pfds = gr_alloc((4 + 3 * (size_t)job->nchildren) * sizeof(*pfds));
+	struct pollfd *pfds = tool_alloc((4 + 3 * (size_t)job->nchildren) * sizeof(*pfds));
 	int n, timeout_ms;
 
 	if (job->timeout_ms)
@@ -355,7 +369,7 @@ int gr_loop_run(struct gr_job *job)
 			break;
 		n = loop_fill(job, pfds);
 		if (poll(pfds, (nfds_t)n, timeout_ms) < 0 && errno != EINTR)
-			gr_die("poll: %s", strerror(errno));
+			tool_die("poll: %s", strerror(errno));
 		loop_on_events(job, pfds);
 	}
 	free(pfds);

@@ -53,10 +53,10 @@ void gr_guard_start(void)
 	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC))
-		gr_die("pipe: %s", strerror(errno));
+		tool_die("pipe: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
-		gr_die("fork: %s", strerror(errno));
+		tool_die("fork: %s", strerror(errno));
 	if (pid == 0) {
 		sigfillset(&all);	/* what ends gyrerun must not end it too */
 		sigprocmask(SIG_SETMASK, &all, NULL);
@@ -111,7 +111,7 @@ static void rank_bind_init(const struct gr_job *job)
 	if (job->bind == GR_BIND_NONE)
 		return;
 	if (hwloc_topology_init(&rank_topology) || hwloc_topology_load(rank_topology))
-		gr_die("cannot read the topology of this machine");
+		tool_die("cannot read the topology of this machine");
 	allowed = hwloc_bitmap_alloc();
 	if (allowed && hwloc_get_cpubind(rank_topology, allowed, HWLOC_CPUBIND_PROCESS) == 0)
 		while (rank_core(allowed, n))
@@ -148,13 +148,13 @@ struct rank_pipes {
 static void rank_pipe(int fds[2])
 {
 	if (pipe2(fds, O_CLOEXEC))
-		gr_die("pipe: %s", strerror(errno));
+		tool_die("pipe: %s", strerror(errno));
 }
 
 static void rank_setenv(const char *name, const char *value)
 {
 	if (setenv(name, value, 1))
-		gr_die("out of memory");
+		tool_die("out of memory");
 }
 
 static void rank_environment(const struct gr_job *job, int rank)
@@ -164,7 +164,7 @@ static void rank_environment(const struct gr_job *job, int rank)
 
 	for (i = 0; i < job->nenv; i++)
 		if (putenv(job->env[i]))
-			gr_die("out of memory");
+			tool_die("out of memory");
 	snprintf(text, sizeof(text), "%d", rank);
 	rank_setenv("GYRE_RANK", text);
 	snprintf(text, sizeof(text), "%d", job->nranks);
@@ -222,7 +222,7 @@ static int rank_start(struct gr_job *job, int i)
 	rank_pipe(p.failed);
 	c->pid = fork();
 	if (c->pid < 0)
-		gr_die("fork: %s", strerror(errno));
+		tool_die("fork: %s", strerror(errno));
 	if (c->pid == 0)
 		rank_child(job, i, &p, parent);
 	setpgid(c->pid, c->pid);	/* whoever comes first */
@@ -253,7 +253,7 @@ int gr_ranks_start(struct gr_job *job)
 {
 	int i, err;
 
-	job->child = gr_alloc((size_t)job->count * sizeof(*job->child));
+	job->child = tool_alloc((size_t)job->count * sizeof(*job->child));
 	rank_bind_init(job);
 	for (i = 0; i < job->count; i++) {
 		err = rank_start(job, i);

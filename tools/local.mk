@@ -1,5 +1,8 @@
 # Programs that ship: bin_PROGRAMS += %D%/gyrerun
 
+# What they have in common.
+tool = %D%/tool.c %D%/tool.h
+
 bin_PROGRAMS += %D%/gyrerun
 %C%_gyrerun_SOURCES = \
 	%D%/gyrerun.c \
@@ -7,7 +10,8 @@ bin_PROGRAMS += %D%/gyrerun
 	%D%/gyrerun_host.c \
 	%D%/gyrerun_io.c \
 	%D%/gyrerun_loop.c \
-	%D%/gyrerun_rank.c
+	%D%/gyrerun_rank.c \
+	$(tool)
 %C%_gyrerun_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS)
 %C%_gyrerun_LDADD = libgy.la $(HWLOC_LIBS)
 
@@ -36,7 +40,7 @@ bin_PROGRAMS += %D%/gyre-info
 	%D%/gyre-info-rdma.c \
 	%D%/gyre-info-settings.c \
 	%D%/gyre-info-topo.c \
-	$(info_json) $(info_verbs)
+	$(info_json) $(info_verbs) $(tool)
 %C%_gyre_info_CFLAGS = $(AM_CFLAGS) $(HWLOC_CFLAGS) $(JANSSON_CFLAGS) $(VERBS_CFLAGS)
 %C%_gyre_info_LDADD = libgy.la $(HWLOC_LIBS) $(JANSSON_LIBS) $(VERBS_LIBS)
 
@@ -47,7 +51,8 @@ bin_PROGRAMS += %D%/gyre-wan
 	%D%/gyre-wan.h \
 	%D%/gyre-wan-relay.c \
 	%D%/gyre-wan-site.c \
-	%D%/gyre-wan-topo.c
+	%D%/gyre-wan-topo.c \
+	$(tool)
 %C%_gyre_wan_CPPFLAGS = $(AM_CPPFLAGS) -DGYRE_WAN_DIR='"$(pkgdatadir)/wan"'
 wandir = $(pkgdatadir)/wan
 dist_wan_DATA = %D%/wan/four-regions.topo

@@ -188,7 +188,10 @@ gone "gyrerun is killed" $words
 
 # ---- other hosts ----
 printf '%s\n' '#!/bin/sh' 'echo "$@" >>'"$work"'/ssh.log' 'FAKE_HOST=$1; export FAKE_HOST; shift' \
-	'[ "$FAKE_HOST" = down ] && exit 255' 'cd / && exec sh -c "$*"' >fake-ssh
+	'[ "$FAKE_HOST" = down ] && exit 255' '[ "$FAKE_HOST" = deaf ] && exit 0' \
+	'[ "$FAKE_HOST" = killed ] && kill -9 $$' \
+	'[ "$FAKE_HOST" = tty ] && { cd / && sh -c "$*" 2>&1 | sed "s/$/\r/"; exit; }' \
+	'cd / && exec sh -c "$*"' >fake-ssh
 chmod +x fake-ssh
 over=("$gyrerun" --ssh "$work/fake-ssh" --hosts 'a,b')
 expect 0 hosts "${over[@]}" -n 5 sh -c 'echo $GYRE_RANK of $GYRE_SIZE on $FAKE_HOST in $PWD; echo $GYRE_JOB_KEY >&2'
@@ -209,7 +212,18 @@ expect 7 "hosts, failure" "${over[@]}" -n 4 sh -c '[ $GYRE_RANK = 3 ] && exit 7;
 says "hosts, failure" err "rank 3 (pid"
 expect 127 "hosts, not found" "${over[@]}" -n 4 "$work/nosuch"
 expect 255 "hosts, no ssh" "$gyrerun" --ssh "$work/fake-ssh" --hosts down,a -n 2 sleep 100
-says "hosts, no ssh" err "host down"
+says "hosts, no ssh" err "host down: no gyrerun began there: '$work/fake-ssh down '"
+says "hosts, no ssh" err "ended with status 255"
+says "hosts, no ssh" err "What does this say?  $work/fake-ssh down '"
+expect 125 "hosts, nothing runs" "$gyrerun" --ssh "$work/fake-ssh" --hosts a,deaf -n 2 sleep 100
+says "hosts, nothing runs" err "host deaf: no gyrerun began there"
+says "hosts, nothing runs" err "ended with status 0"
+expect 137 "hosts, ssh is killed" "$gyrerun" --ssh "$work/fake-ssh" --hosts killed -n 1 true
+says "hosts, ssh is killed" err "ended with signal 9"
+expect 0 "hosts, streams joined" "$gyrerun" --ssh "$work/fake-ssh" --hosts tty -n 1 echo yes
+[ "$(tr -d '\r' <out)" = yes ] || fail "hosts, streams joined: $(cat out err)"
+expect 1 "hosts, false for ssh" "$gyrerun" --ssh false --hosts a -n 1 true
+says "hosts, false for ssh" err "ended with status 1"
 expect 127 "hosts, no such ssh" "$gyrerun" --ssh "$work/nosuch" --hosts a -n 1 true
 expect 124 "hosts, --timeout" "${over[@]}" --timeout 0.3 -n 2 sleep 100
 rm -f got
