@@ -332,6 +332,7 @@ static int stream_pump_lend(struct gy_engine *e, struct gy_stream *s)
 	return err;
 }
 
+/* What stream_fill_grain does not set is as new. */
 static struct gy_grain *grain_alloc(struct gy_engine *e)
 {
 	struct gy_grain *g = e->free_grains;
@@ -339,7 +340,8 @@ static struct gy_grain *grain_alloc(struct gy_engine *e)
 	if (!g)
 		return gy_alloc(sizeof(*g));
 	e->free_grains = (struct gy_grain *)g->link.next;
-	memset(g, 0, sizeof(*g));
+	g->src = NULL;
+	g->done = 0;
 	return g;
 }
 
