@@ -368,6 +368,19 @@ static void engine_sleep(struct gy_engine *e)
 	engine_tell_waiting(e);		/* one of them may have to be the poller now */
 }
 
+/*
+ * Lets other threads run, which may take as long as there is work for the processor: the token is
+ * free meanwhile.  A poller needs no arming for that: what has come, this driver sees next.
+ */
+static void engine_yield(struct gy_engine *e)
+{
+	atomic_store(&e->token, 0);
+	if (gy_unlikely(atomic_load(&e->wanted)))
+		gy_engine_leave_slow(e);
+	e->ctx->sys->ops->yield(e->ctx->sys);
+	engine_take(e);
+}
+
 /* Lets others who want the token have it. */
 static void engine_hand_over(struct gy_engine *e)
 {
@@ -384,7 +397,7 @@ void gy_engine_wait_step(struct gy_engine *e, unsigned *idle)
 	if (*idle < e->spin) {
 		GY_PAUSE();
 	} else if (*idle < e->spin + YIELDS) {
-		e->ctx->sys->ops->yield(e->ctx->sys);
+		engine_yield(e);
 	} else if (gy_engine_progress(e)) {
 		/* callers that wait for one peer have looked at it alone */
 		*idle = 0;
@@ -454,7 +467,7 @@ static void progress_drive(struct gy_engine *e)
 		if (!idle)
 			continue;
 		if (gy_engine_nruns(e) && idle < YIELDS) {
-			e->ctx->sys->ops->yield(e->ctx->sys);
+			engine_yield(e);
 			continue;
 		}
 		engine_sleep(e);
