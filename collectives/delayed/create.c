@@ -411,14 +411,14 @@ static int create_memory(struct gyre_delayed *d, int nranks)
 	d->maxranks = nranks;
 	d->members = gy_alloc_array((size_t)nranks, sizeof(*d->members));
 	d->standings = gy_alloc_array((size_t)nranks, sizeof(*d->standings));
-	d->zeros = gy_alloc_array(d->attr.count, gyre_type_size(d->attr.type));
-	if (!d->rounds || !d->inflight || !d->commit_ticks || !d->members || !d->standings ||
-	    !d->zeros) {
+	if (!d->rounds || !d->inflight || !d->commit_ticks || !d->members || !d->standings) {
 		gy_free(d->rounds);
 		d->rounds = NULL;
 		return -ENOMEM;
 	}
-	err = vectors_get(d);
+	err = vector_get(d, d->attr.type, &d->zeros);
+	if (!err)
+		err = vectors_get(d);
 	if (!err)
 		err = rounds_get(d);
 	return err ? err : gy_adapt_create(d);
@@ -451,7 +451,7 @@ static void delayed_free(struct gyre_delayed *d)
 	gyre_mem_free(d->ctx, d->anchor);
 	gyre_mem_free(d->ctx, d->velocity);
 	gyre_mem_free(d->ctx, d->avg);
-	gy_free(d->zeros);
+	gyre_mem_free(d->ctx, d->zeros);
 	gy_free(d->standings);
 	gy_free(d->members);
 	gy_free(d->commit_ticks);

@@ -15,6 +15,7 @@
  * Failure: of load, on all ranks; the handle is then good for destruction only.
  */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <gyre/coll.h>
 #include "collectives/delayed/delayed.h"
@@ -494,15 +495,14 @@ static int load_agree(const struct gyre_delayed *d, const struct save_state *s, 
 /* What is sent, from own, which has it as it was sent. */
 static void load_send_again(const struct gyre_delayed *d, struct gy_round *r)
 {
-	const uint64_t steps = r->post_tick - r->taken_before;
+	const double steps = r->contributes ? round(r->weights[1] / r->weights[0]) : 1;
 	const struct gy_merge_post p = {
 		.n = d->attr.count,
 		.type = d->attr.type,
 		.wire = d->attr.wire,
 		.own = r->own,
 		.red = r->red,
-		.scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
-							       : r->weight,
+		.scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / steps : r->weight,
 	};
 
 	if (r->contributes && r->in_place)

@@ -259,7 +259,6 @@ static void handle_bury(struct gyre_delayed *d)
 	gy_free(d->commit_ticks);
 	gy_free(d->members);
 	gy_free(d->standings);
-	gy_free(d->zeros);
 	gy_free(d);
 }
 
