@@ -7,10 +7,14 @@
  * First, of a vector of COUNT f32 (25 M): processor time of the whole process per round while its
  * own thread sleeps, beside what the work must take at the speed of this machine's memory: a copy
  * of 2 (n - 1) / n of the vector, and the passes that take a contribution and merge an average.
- * Then, for rounds of SECONDS (10) each: the time of a loop that computes all the while, with and
- * without rounds.  One rank for each core, which the library's thread shares.
+ * Then the time of a loop that computes for SECONDS (10), ROUNDS (5) times with a round, posted by
+ * its first step and merged by its last, and before, between and after without: how much longer
+ * each takes than the two beside it, and what share of it was spent waiting.  2 ROUNDS + 1 loops,
+ * 110 s; SECONDS 0: none.  One rank for each core, which the library's thread shares.  Printed is
+ * the median, and in brackets the smallest and the largest, of the rank that is worse off.
  */
 #include <gyre/gyre.h>
+#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
@@ -46,11 +50,13 @@ static void cost_sleep(double seconds)
 	nanosleep(&ts, NULL);
 }
 
-static int cost_open(const struct cost *c, uint32_t period, struct gyre_delayed **dp)
+static int cost_open(const struct cost *c, uint32_t phase, uint32_t period,
+		     struct gyre_delayed **dp)
 {
 	struct gyre_delayed_attr attr;
 
 	gyre_dts_attr(&attr, period - 1, period);
+	attr.phase = phase;
 	attr.count = c->count;
 	return gyre_delayed_create(&attr, c->x, c->world, dp);
 }
@@ -80,7 +86,7 @@ static int cost_measure(const struct cost *c, double *cpu, double *passes)
 	double start, own;
 	int i, err;
 
-	err = cost_open(c, 2, &d);
+	err = cost_open(c, 0, 2, &d);
 	if (err)
 		return err;
 	err = cost_round(d); /* touches all memory */
@@ -143,17 +149,30 @@ static unsigned cost_calibrate(void)
 	return turns / 100;
 }
 
-/* Wall-clock seconds of three periods of steps; d NULL: without rounds. */
-static int cost_loop(const struct cost *c, struct gyre_delayed *d, unsigned turns, double *seconds,
-		     double *blocked)
+/* Steps of a loop: at least one between post and merge. */
+static uint32_t cost_period(const struct cost *c)
 {
-	const int steps = (int)(3 * c->seconds / STEP_S);
+	const double steps = c->seconds / STEP_S;
+
+	return steps < 2 ? 2 : (uint32_t)steps;
+}
+
+/* A period of steps; d NULL: without rounds.  turns 0: of ticks alone. */
+struct cost_loop {
+	double seconds, blocked;	/* wall clock; in ticks */
+};
+
+static int cost_loop(const struct cost *c, struct gyre_delayed *d, unsigned turns,
+		     struct cost_loop *out)
+{
+	const int steps = (int)cost_period(c);
 	volatile double v = 1;
 	struct gyre_tick t;
-	unsigned k;
 	double start;
+	unsigned k;
 	int i, err;
 
+	*out = (struct cost_loop){ .seconds = 0 };
 	err = gyre_barrier(c->world);
 	start = cost_clock(CLOCK_MONOTONIC);
 	for (i = 0; i < steps && !err; i++) {
@@ -162,33 +181,79 @@ static int cost_loop(const struct cost *c, struct gyre_delayed *d, unsigned turn
 		if (!d)
 			continue;
 		err = gyre_delayed_tick(d, 1, &t);
-		*blocked += 1e-9 * (double)t.blocked_ns;
+		out->blocked += 1e-9 * (double)t.blocked_ns;
 	}
-	*seconds = cost_clock(CLOCK_MONOTONIC) - start;
+	out->seconds = cost_clock(CLOCK_MONOTONIC) - start;
 	return err;
+}
+
+/* Up to the first tick that posts; then a round that nobody times, which touches all memory. */
+static int cost_warm(const struct cost *c, struct gyre_delayed *d)
+{
+	struct cost_loop none;
+	int err = cost_loop(c, d, 0, &none);
+
+	return err ? err : cost_loop(c, d, 0, &none);
+}
+
+/* Percentages of each round: what it made the loop longer, and what of it was waiting. */
+static int cost_pairs(const struct cost *c, struct gyre_delayed *d, double *loss, double *blocked)
+{
+	const unsigned turns = cost_calibrate();
+	struct cost_loop before, with, after;
+	int i, err;
+
+	err = cost_warm(c, d);
+	if (!err)
+		err = cost_loop(c, NULL, turns, &before);
+	for (i = 0; i < c->rounds && !err; i++) {
+		err = cost_loop(c, d, turns, &with);
+		if (!err)
+			err = cost_loop(c, NULL, turns, &after);
+		loss[i] = 100 * (2 * with.seconds / (before.seconds + after.seconds) - 1);
+		blocked[i] = 100 * with.blocked / with.seconds;
+		before = after;
+	}
+	return err;
+}
+
+static int cost_compare(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void cost_print(const char *what, double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), cost_compare);
+	printf("%s %.2f %% [%.2f .. %.2f]\n", what, (v[(n - 1) / 2] + v[n / 2]) / 2, v[0],
+	       v[n - 1]);
 }
 
 static int cost_throughput(const struct cost *c)
 {
-	const unsigned turns = cost_calibrate();
-	double with = 0, without = 0, again = 0, blocked = 0;
+	const size_t n = (size_t)c->rounds;
+	double *v = calloc(2 * n, sizeof(*v));
 	struct gyre_delayed *d;
 	int err;
 
-	err = cost_open(c, (uint32_t)(c->seconds / STEP_S), &d);
-	if (err)
-		return err;
-	err = cost_loop(c, NULL, turns, &without, &blocked);
+	if (!v)
+		return -ENOMEM;
+	err = cost_open(c, 1, cost_period(c), &d);
+	if (!err) {
+		err = cost_pairs(c, d, v, v + n);
+		gyre_delayed_destroy(d);
+	}
 	if (!err)
-		err = cost_loop(c, d, turns, &with, &blocked);
-	if (!err)
-		err = cost_loop(c, NULL, turns, &again, &blocked);
-	gyre_delayed_destroy(d);
-	if (!err && c->rank == 0)
-		printf("rounds every %.0f s of steps: %.2f s with them, %.2f and %.2f s without: "
-		       "%.1f %% loss, %.2f %% blocked\n",
-		       c->seconds, with, without, again, 100 * (with / ((without + again) / 2) - 1),
-		       100 * blocked / with);
+		err = gyre_allreduce(GYRE_IN_PLACE, v, 2 * n, GYRE_F64, GYRE_MAX, c->world);
+	if (!err && c->rank == 0) {
+		printf("%d rounds of %.1f s each, in steps of %.0f ms:\n", c->rounds, c->seconds,
+		       1e3 * STEP_S);
+		cost_print("  loss of throughput", v, c->rounds);
+		cost_print("  blocked", v + n, c->rounds);
+	}
+	free(v);
 	return err;
 }
 
@@ -233,7 +298,7 @@ int main(int argc, char **argv)
 	c.rank = gyre_comm_rank(c.world);
 	c.nranks = gyre_comm_size(c.world);
 	c.x = calloc(c.count, sizeof(*c.x));
-	err = c.x ? cost_run(&c) : -12;
+	err = c.x ? cost_run(&c) : -ENOMEM;
 	if (err)
 		fprintf(stderr, "round_cost: %s\n", gyre_strerror(err));
 	free(c.x);
