@@ -424,7 +424,8 @@ static gy_cold void comm_recall(const struct gyre_comm *comm)
 
 	for (i = 0; gy_transports[i]; i++)
 		if (nics[i] && nics[i]->recalls)
-			gy_recall(nics[i]->recalls, comm->id, comm_err_of_peers(comm));
+			gy_recall(nics[i]->recalls, comm->id, comm_err_of_peers(comm),
+				  comm->why);
 }
 
 static void comm_drop_parked(struct gyre_comm *comm)

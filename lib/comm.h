@@ -95,7 +95,7 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The part of it that ends runs and receives: again, for a driver that was killed before that. */
 void gy_comm_stop(struct gyre_comm *comm, int err);
-/* As said by peer in an ABORT. */
+/* As said by peer in an ABORT, or by its recall. */
 void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
 		     const void *body);
 /* Tells one peer, or all that are connected, that the communicator has failed; once each. */

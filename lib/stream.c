@@ -617,23 +617,18 @@ static struct gy_lent *stream_lent_at(struct gy_stream *s, uint64_t elem)
 	return NULL;
 }
 
-/*
- * Some of the peer's communicators have failed since.  If ours is among them the peer may have said
- * why, and there was room for that: it says more than its recall.
- */
+/* Some of the peer's communicators have failed since; ours too?  It may have no room to say so. */
 bool gy_stream_was_lent_slow(struct gy_stream *s)
 {
-	const struct gy_run *run = s->run;
-	struct gyre_comm *comm = run->comm;
-	struct gy_peer *peer = s->peer;
-	const int err = gy_recalled(s->recalls_of, comm->id, &s->recalls);
+	struct gyre_comm *comm = s->run->comm;
+	char why[GY_RECALL_TEXT];
+	const int err = gy_recalled(s->recalls_of, comm->id, &s->recalls, why);
+	struct gy_hdr hdr = { .arg = (uint32_t)-err };
 
 	if (!err)
 		return true;
-	while (peer->state == GY_PEER_UP && peer->ep->ops->poll(peer->ep))
-		;
-	gy_comm_fail(comm, err, "rank %d has failed the communicator: %s",
-		     gy_comm_rank_of(comm, peer->rank), gyre_strerror(err));
+	hdr.len = (uint32_t)strlen(why);
+	gy_comm_aborted(comm, s->peer, &hdr, why);
 	return false;
 }
 

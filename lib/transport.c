@@ -6,12 +6,19 @@
 #include "lib/transport.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
-void gy_recall(struct gy_recalls *r, uint32_t comm, int err)
+void gy_recall(struct gy_recalls *r, uint32_t comm, int err, const char *why)
 {
 	const uint32_t n = atomic_load_explicit(&r->count, memory_order_relaxed);
+	uint64_t text[GY_RECALL_TEXT / 8] = { 0 };
+	unsigned i;
 
+	memcpy(text, why, strnlen(why, sizeof(text) - 1));
+	for (i = 0; i < GY_RECALL_TEXT / 8; i++)
+		atomic_store_explicit(&r->why[n % GY_RECALL_TEXTS][i], text[i],
+				      memory_order_relaxed);
 	atomic_store_explicit(&r->log[n % GY_RECALLS], (uint64_t)comm << 32 | (uint32_t)-err,
 			      memory_order_relaxed);
 	atomic_store_explicit(&r->count, n + 1, memory_order_release);
@@ -19,24 +26,45 @@ void gy_recall(struct gy_recalls *r, uint32_t comm, int err)
 	atomic_thread_fence(memory_order_release);
 }
 
-int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count)
+/* The text of recall number n, or something general. */
+static void recall_text(const struct gy_recalls *r, uint32_t n, char why[GY_RECALL_TEXT])
+{
+	uint64_t text[GY_RECALL_TEXT / 8];
+	unsigned i;
+
+	for (i = 0; i < GY_RECALL_TEXT / 8; i++)
+		text[i] = atomic_load_explicit(&r->why[n % GY_RECALL_TEXTS][i],
+					       memory_order_relaxed);
+	memcpy(why, text, sizeof(text));
+	why[GY_RECALL_TEXT - 1] = 0;
+	atomic_thread_fence(memory_order_acquire);	/* the text, then whether it was that */
+	if (atomic_load_explicit(&r->count, memory_order_relaxed) - n > GY_RECALL_TEXTS - 1)
+		strcpy(why, "memory that was lent has been recalled");
+}
+
+int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count,
+		char why[GY_RECALL_TEXT])
 {
 	const uint32_t begin = *count;
 	const uint32_t end = atomic_load_explicit(&r->count, memory_order_acquire);
+	uint32_t i, which = begin;
 	int err = 0;
-	uint32_t i;
 
 	for (i = begin; i != end && end - begin < GY_RECALLS; i++) {
 		const uint64_t entry =
 			atomic_load_explicit(&r->log[i % GY_RECALLS], memory_order_relaxed);
 
-		if (entry >> 32 == comm)
-			err = entry & 4095 ? -(int)(entry & 4095) : -EPROTO;
+		if (entry >> 32 != comm)
+			continue;
+		err = entry & 4095 ? -(int)(entry & 4095) : -EPROTO;
+		which = i;
 	}
 	atomic_thread_fence(memory_order_acquire);	/* entries, then how many by now */
 	if (atomic_load_explicit(&r->count, memory_order_relaxed) - begin >= GY_RECALLS)
-		return -ECANCELED;
-	if (!err)
+		err = -ECANCELED;
+	if (err)
+		recall_text(r, which, why);
+	else
 		*count = end;
 	return err;
 }

@@ -79,7 +79,7 @@ struct gy_remote {
  *	owner					reader
  *	says LEND, with count as it is		reads the memory
  *	...					fence, acquire
- *	log[count % GY_RECALLS] = which		count, relaxed: still what LEND had said?
+ *	log[count % GY_RECALLS] = which, why	count, relaxed: still what LEND had said?
  *	count += 1, release
  *	fence, release
  *	the memory is its user's again
@@ -89,12 +89,16 @@ struct gy_remote {
  * changed, the log says for which communicators, as long as that is fewer than GY_RECALLS
  * recalls ago: the release of count pairs with an acquire load of it before the log is read; the
  * entry that may be overwritten meanwhile is of GY_RECALLS before, and is not counted on.
+ * What the reader's user is told is the same, whether this or a message says it first.
  */
-#define GY_RECALLS 64
+#define GY_RECALLS 256
+#define GY_RECALL_TEXTS 4
+#define GY_RECALL_TEXT 256	/* bytes, with the 0 */
 
 struct gy_recalls {
 	_Atomic uint32_t count;		/* so far, modulo 2^32; only the owner's driver writes */
 	_Atomic uint64_t log[GY_RECALLS];	/* the last: communicator << 32 | errno */
+	_Atomic uint64_t why[GY_RECALL_TEXTS][GY_RECALL_TEXT / 8];	/* of the very last */
 };
 
 /* A grain on its way out: owned by the engine, lent to the transport from bulk() to gy_sent(). */
@@ -256,8 +260,8 @@ struct gy_transport_ops {
 	void (*mem_unregister)(struct gy_nic *nic, void *ptr, size_t len);
 };
 
-/* What was lent for that communicator, which has failed with err, is recalled. */
-void gy_recall(struct gy_recalls *r, uint32_t comm, int err);
+/* What was lent for that communicator, which has failed with err, is recalled; why: in words. */
+void gy_recall(struct gy_recalls *r, uint32_t comm, int err, const char *why);
 
 /* Recalls of this rank so far; driver. */
 static inline uint32_t gy_recalls_made(const struct gy_nic *nic)
@@ -273,10 +277,12 @@ static inline bool gy_none_recalled(const struct gy_recalls *r, uint32_t count)
 }
 
 /*
- * When some have: why (-errno) that of comm was recalled; 0: it was not, and *count is as of now.
- * What so many others came after that the log does not know it counts as recalled, by -ECANCELED.
+ * When some have: why that of comm was recalled, as -errno and in words; 0: it was not, and *count
+ * is as of now.  When so many others have come since that the log does not tell, it counts as
+ * recalled, by -ECANCELED.
  */
-gy_cold int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count);
+gy_cold int gy_recalled(const struct gy_recalls *r, uint32_t comm, uint32_t *count,
+			char why[GY_RECALL_TEXT]);
 
 /* For slots that a transport has no use for: they fail by -EOPNOTSUPP, or do nothing. */
 int gy_no_bulk(struct gy_ep *ep, struct gy_grain *grain);

@@ -170,6 +170,7 @@ static void recall_deliver(struct conf *c, struct conf_peer *p, const struct gy_
 {
 	const struct gy_recalls *recalls = p->peer.ep->recalls;
 	const void *ptr = NULL;
+	char why[GY_RECALL_TEXT];
 	struct recall_body b;
 	uint32_t count;
 	bool matches;
@@ -189,9 +190,9 @@ static void recall_deliver(struct conf *c, struct conf_peer *p, const struct gy_
 	}
 	rec.recalled++;
 	count = b.count;
-	CHECK(gy_recalled(recalls, b.count, &count) && count == b.count);
+	CHECK(gy_recalled(recalls, b.count, &count, why) && *why && count == b.count);
 	count = b.count;
-	if (!gy_recalled(recalls, ~b.count, &count))
+	if (!gy_recalled(recalls, ~b.count, &count, why))
 		CHECK(count != b.count);	/* another communicator's */
 	atomic_store(&c->shared->flag, rec.read);
 }
@@ -214,7 +215,7 @@ static void recall_lend_one(struct conf *c)
 	rec.lent++;
 	while (conf_now() - begin < wait)
 		;
-	gy_recall(c->nic->recalls, b.count, -ECANCELED);
+	gy_recall(c->nic->recalls, b.count, -ECANCELED, "its user wants it");
 	conf_fill(rec.area, b.len, ~b.seed);
 }
 

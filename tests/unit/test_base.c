@@ -257,28 +257,32 @@ static void test_log_long_line(void **state)
 static void test_recalls(void **state)
 {
 	static struct gy_recalls r;
+	char why[GY_RECALL_TEXT];
 	uint32_t since, i;
 
 	r.count = UINT32_MAX - 2;	/* it comes round */
 	since = r.count;
 	assert_true(gy_none_recalled(&r, since));
-	gy_recall(&r, 7, -ECANCELED);
-	gy_recall(&r, 8, -ECONNRESET);
+	gy_recall(&r, 7, -ECANCELED, "seven");
+	gy_recall(&r, 8, -ECONNRESET, "eight");
 	assert_false(gy_none_recalled(&r, since));
-	assert_int_equal(gy_recalled(&r, 7, &since), -ECANCELED);
-	assert_int_equal(gy_recalled(&r, 8, &since), -ECONNRESET);
+	assert_int_equal(gy_recalled(&r, 7, &since, why), -ECANCELED);
+	assert_string_equal(why, "seven");
+	assert_int_equal(gy_recalled(&r, 8, &since, why), -ECONNRESET);
+	assert_string_equal(why, "eight");
 	assert_false(gy_none_recalled(&r, since));
-	assert_int_equal(gy_recalled(&r, 9, &since), 0);
+	assert_int_equal(gy_recalled(&r, 9, &since, why), 0);
 	assert_true(gy_none_recalled(&r, since));
-	assert_int_equal(gy_recalled(&r, 8, &since), 0);	/* lent again: it is another's */
+	assert_int_equal(gy_recalled(&r, 8, &since, why), 0);	/* lent again: it is another's */
 	for (i = 1; i < GY_RECALLS; i++)
-		gy_recall(&r, 100 + i, -EIO);
-	assert_int_equal(gy_recalled(&r, 101, &since), -EIO);
-	assert_int_equal(gy_recalled(&r, 9, &since), 0);
+		gy_recall(&r, 100 + i, -EIO, "a hundred");
+	assert_int_equal(gy_recalled(&r, 101, &since, why), -EIO);
+	assert_string_not_equal(why, "a hundred");	/* so old is no text */
+	assert_int_equal(gy_recalled(&r, 9, &since, why), 0);
 	for (i = 0; i < GY_RECALLS; i++)
-		gy_recall(&r, 200 + i, -EIO);
-	assert_int_equal(gy_recalled(&r, 9, &since), -ECANCELED);
-	assert_int_equal(gy_recalled(&r, 9, &since), -ECANCELED);
+		gy_recall(&r, 400 + i, -EIO, "four hundred");
+	assert_int_equal(gy_recalled(&r, 9, &since, why), -ECANCELED);
+	assert_int_equal(gy_recalled(&r, 9, &since, why), -ECANCELED);
 }
 
 static void test_types(void **state)
