@@ -66,7 +66,7 @@ static void agree_fence(struct gy_agree *a, int rank)
 	a->members[rank].fence = false;
 	if (!peer && (self || gy_peer_get(a->comm->ctx, a->comm->ranks[rank], &peer)))
 		return;
-	gy_peer_expel(peer, self ? -ESTALE : -ECONNRESET,
+	gy_peer_drop(peer, self ? -ESTALE : -ECONNRESET,
 		      self ? FENCED : "the survivors have agreed that it is dead");
 }
 
@@ -74,7 +74,7 @@ void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer)
 {
 	struct gy_list *pos;
 
-	gy_peer_expel(peer, -ESTALE, FENCED);
+	gy_peer_drop(peer, -ESTALE, FENCED);
 	gy_list_for_each(pos, &e->comms) {
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 

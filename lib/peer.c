@@ -266,12 +266,34 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 	gy_engine_notify(&peer->ctx->engine);	/* a straight line may wait for it */
 }
 
+/*
+ * A lost peer's connection, which its transport still has, ends, so that the peer learns of it at
+ * once.  What still looks at the endpoint finds one that never comes up.
+ */
+static void peer_hang_up(struct gy_peer *peer)
+{
+	struct gy_ep *old = peer->ep;
+
+	peer->hangs_up = old->ops->ep_open(old->nic, peer, &peer->ep) != 0;
+	if (!peer->hangs_up)		/* else there is no memory: at the next tick */
+		old->ops->ep_close(old, true);
+}
+
 /* Told first: it may be waiting for us, and once lost it hears nothing more from us. */
-gy_cold void gy_peer_expel(struct gy_peer *peer, int err, const char *why)
+gy_cold void gy_peer_drop(struct gy_peer *peer, int err, const char *why)
 {
 	if (!peer->ctx->engine.leaving)
 		peer_lost_comms(peer, err, why);
 	gy_ep_down(peer->ep, err, why);
+}
+
+gy_cold void gy_peer_expel(struct gy_peer *peer, int err, const char *why)
+{
+	const bool up = peer->state == GY_PEER_UP;
+
+	gy_peer_drop(peer, err, why);
+	if (up && !peer->ctx->engine.leaving)
+		peer_hang_up(peer);
 }
 
 /* ---- leaving ---- */
@@ -337,6 +359,8 @@ void gy_peers_tick(struct gy_engine *e)
 	for (i = 0; i < e->ctx->nranks; i++) {
 		struct gy_peer *peer = e->peers[i];
 
+		if (peer && peer->hangs_up)
+			peer_hang_up(peer);
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
 		gy_peer_credit(e, peer);

@@ -32,6 +32,7 @@ struct gy_peer {
 	bool bulk_blocked;
 	bool left;		/* it said BYE */
 	bool said_bye, said_ack, acked;
+	bool hangs_up;		/* its connection is still to be ended */
 	struct gy_ep *ep;
 	/*
 	 * GY_CAP_WRITE: grains that have a place for it to write, and are not written, whether it
@@ -88,9 +89,11 @@ int gy_peer_transport(const struct gyre_context *ctx, int rank);
 
 /*
  * It breaks the protocol, or there is no memory for what it says: every communicator that it is in
- * fails, itself is told, and it is lost.
+ * fails, itself is told as far as there is room, it is lost, and its connection ends.
  */
 void gy_peer_expel(struct gy_peer *peer, int err, const char *why);
+/* As expel, of one that has been told what it is to know: the connection stays, unheard. */
+void gy_peer_drop(struct gy_peer *peer, int err, const char *why);
 
 /* Starts to connect, when IDLE.  0, or the peer's error. */
 int gy_peer_connect(struct gy_peer *peer);

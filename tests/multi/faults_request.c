@@ -2,7 +2,7 @@
 /*
  * faults_request.c - requests and communicators at their limits, in the simulator: left
  * outstanding, after a failure, too many, out of order, without their communicator, from several
- * threads.
+ * threads, with a rank that is expelled.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +11,8 @@
 
 #include "lib/alloc.h"
 #include "lib/config.h"
+#include "lib/context.h"
+#include "lib/peer.h"
 #include "tests/multi/faults.h"
 #include "transports/sim/sim.h"
 
@@ -334,6 +336,51 @@ static void case_threads(struct gy_sim_rank *rank, struct requests *q, int me)
 		gyre_comm_destroy(q->comms[me][t]);
 }
 
+/*
+ * A rank breaks the protocol, as rank 0 finds when there is no room to say so: it learns at once,
+ * by the end of its connection.  Those who are left go on.
+ */
+static void case_expelled(struct gy_sim_rank *rank, struct requests *q, int me)
+{
+	struct gyre_comm *world = gyre_context_world(q->ctx[me]);
+	struct gy_engine *e = &q->ctx[me]->engine;
+	const int last = q->nranks - 1;
+	struct gyre_request *req = NULL;
+	float *m = q->memory[me];
+	uint64_t begin;
+	int err, i;
+
+	err = gyre_barrier(world);
+	EXPECT(q, me, !err, err);
+	for (q->over++; q->over < (unsigned)q->nranks;) {
+		gyre_progress(q->ctx[me]);
+		gy_sim_sleep(rank, MS / 10);
+	}
+	if (me == 0) {
+		for (i = 0; i < 100 && !e->peers[last]->blocked; i++) {
+			gy_engine_enter(e);
+			gy_peer_msg(e, e->peers[last], &(struct gy_hdr){ .kind = GY_MSG_CREDIT },
+				    NULL);
+			gy_engine_leave(e);
+		}
+		EXPECT(q, me, e->peers[last]->blocked, i);
+		gy_engine_enter(e);
+		gy_peer_expel(e->peers[last], -EPROTO, "it lies");
+		gy_engine_leave(e);
+		q->over++;
+	} else if (me == last) {
+		begin = gy_sim_time(rank);
+		err = gyre_irecv(m, 4, GYRE_F32, 0, 1, world, &req);
+		EXPECT(q, me, !err || err == -EPROTO || err == -ECONNRESET, err);
+		err = err ? err : gyre_request_wait(&req, NULL);
+		EXPECT(q, me, err == -EPROTO || err == -ECONNRESET, err);
+		EXPECT(q, me, gy_sim_time(rank) - begin < FAULTS_S / 10, err);
+		q->over++;
+	}
+	while (q->over < (unsigned)q->nranks + 2)	/* nobody drives meanwhile */
+		gy_sim_sleep(rank, MS / 10);
+}
+
 /* ---- running them ---- */
 
 static const struct {
@@ -347,6 +394,7 @@ static const struct {
 	{ "orphans", case_orphans },
 	{ "destroyed", case_destroyed },
 	{ "threads", case_threads },
+	{ "expelled", case_expelled },
 };
 
 #define NCASES (sizeof(cases) / sizeof(cases[0]))
