@@ -15,7 +15,7 @@
 #undef ibv_reg_mr
 
 #define DEV_CONTEXTS 4
-#define DEV_MRS 256
+#define DEV_MRS 1024
 #define DEV_GIDS 2
 
 struct verbs_fake vf;
@@ -259,7 +259,7 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 		errno = ENOMEM;
 		return NULL;
 	}
-	while (dev_mrs[i])
+	while (i < DEV_MRS && dev_mrs[i])
 		i++;
 	need(i < DEV_MRS);
 	mr = calloc(1, sizeof(*mr));
