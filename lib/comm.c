@@ -646,14 +646,24 @@ uint32_t gy_comm_name(struct gyre_context *ctx)
 	return (uint32_t)id;
 }
 
-/* This rank will not have what others may have already: who calls on it is told. */
-static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
+/* This rank takes no part in an exchange that others wait for. */
+static gy_cold void split_fail(struct gyre_comm *comm, int err)
 {
 	struct gy_engine *e = &comm->ctx->engine;
 
 	gy_engine_enter(e);
 	gy_comm_fail(comm, err, "rank %d cannot make a communicator: %s", comm->rank,
 		     gyre_strerror(err));
+	gy_engine_leave(e);
+}
+
+/* Nor will it have what others may have already: who calls on it is told. */
+static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	split_fail(comm, err);
+	gy_engine_enter(e);
 	gy_comm_was_here(e, id);
 	gy_engine_leave(e);
 }
@@ -674,8 +684,10 @@ static int split_exchange(struct gyre_comm *comm, struct split *own, struct spli
 		gy_engine_leave(&comm->ctx->engine);
 	}
 	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
-	if (err)
+	if (err) {
+		split_fail(comm, err);
 		return err;
+	}
 	id = all[0].id;
 	if (!id) {
 		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
@@ -688,17 +700,31 @@ static int split_exchange(struct gyre_comm *comm, struct split *own, struct spli
 }
 
 /*
- * What can fail on one rank alone comes before the exchange: after it the others would have a
- * communicator that lacks a member.
+ * Whether all ranks have what they need: before the exchange, since after it the others would have
+ * a communicator that lacks a member.  A rank that has no memory even for this call fails comm, or
+ * the others would wait for its next one.
  */
+static int split_agree(struct gyre_comm *comm, int mine)
+{
+	int32_t own = mine, worst = 0;
+	int err;
+
+	err = gyre_allreduce(&own, &worst, 1, GYRE_INT32, GYRE_MIN, comm);
+	if (err)
+		split_fail(comm, err);
+	return err ? err : worst;
+}
+
+/* mine: NULL: there was no memory for it. */
 static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_comm *mine)
 {
 	struct split *all = gy_alloc_array(comm->size, sizeof(*all));
 	int *ranks = gy_alloc_array(comm->size, sizeof(*ranks));
 	struct gy_engine *e = &comm->ctx->engine;
-	int rank = 0, size, err = -ENOMEM;
+	int rank = 0, size, err;
 
-	if (all && ranks)
+	err = split_agree(comm, mine && all && ranks ? 0 : -ENOMEM);
+	if (!err)
 		err = split_exchange(comm, own, all);
 	if (!err && own->color >= 0) {
 		size = split_members(comm, all, ranks, &rank);
@@ -728,12 +754,10 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 	gy_engine_enter(e);
 	mine = gy_comm_alloc(comm->ctx, comm->size);
 	gy_engine_leave(e);
-	if (!mine)
-		return -ENOMEM;
 	err = split_make(comm, &own, mine);
 	if (!err)
 		*newp = color >= 0 ? mine : NULL;
-	if (err || color < 0) {
+	if (mine && (err || color < 0)) {
 		gy_engine_enter(e);
 		gy_comm_free(mine);
 		gy_engine_leave(e);

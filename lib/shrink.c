@@ -137,9 +137,10 @@ int gyre_comm_shrink(struct gyre_comm *comm, struct gyre_comm **newp)
 	e = &comm->ctx->engine;
 	gy_engine_enter(e);
 	mine = gy_comm_alloc(comm->ctx, comm->size);
-	err = mine ? shrink_agree(comm, GY_AGREE_SHRINK, UINT64_MAX, mine) : -ENOMEM;
+	/* Who has no memory for it says so, and nobody makes it. */
+	err = shrink_agree(comm, GY_AGREE_SHRINK, mine ? UINT64_MAX : 0, mine);
 	if (!err || err == -EOWNERDEAD) {
-		err = shrink_open(comm, mine);
+		err = comm->agree->decision.flags ? shrink_open(comm, mine) : -ENOMEM;
 		if (err)
 			gy_comm_was_here(e, comm->agree->decision.id);
 	}

@@ -20,8 +20,8 @@ int gyre_comm_size(const struct gyre_comm *comm);
 /*
  * Collective, blocking.  Ranks that give the same color >= 0 come into one new communicator,
  * ordered by (key, rank in comm); color -1 gives *newp = NULL.  The new communicator is the
- * caller's; free it by gyre_comm_destroy.  MT-Safe.  Errors: -EINVAL, -ENOMEM, -ENOSPC (after
- * 2^32 / ranks splits of one rank 0), the failure of comm.
+ * caller's; free it by gyre_comm_destroy.  MT-Safe.  Errors: -EINVAL, -ENOMEM (of any rank, on
+ * all), -ENOSPC (after 2^32 / ranks splits of one rank 0), the failure of comm.
  */
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp);
 
@@ -41,7 +41,7 @@ int gyre_comm_agree(struct gyre_comm *comm, uint64_t *flags);
 /*
  * Likewise, and *newp is a communicator of the members that are left, in the same order, which
  * works; it is the caller's, as comm still is.  Errors: as gyre_comm_agree, but -EOWNERDEAD; and
- * -ENOSPC, as gyre_comm_split.
+ * -ENOSPC and -ENOMEM, as gyre_comm_split.
  */
 int gyre_comm_shrink(struct gyre_comm *comm, struct gyre_comm **newp);
 

@@ -2,7 +2,7 @@
 /*
  * faults_request.c - requests and communicators at their limits, in the simulator: left
  * outstanding, after a failure, too many, out of order, without their communicator, from several
- * threads, with a rank that is expelled.
+ * threads, with a rank that is expelled, or short of memory.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -381,6 +381,39 @@ static void case_expelled(struct gy_sim_rank *rank, struct requests *q, int me)
 		gy_sim_sleep(rank, MS / 10);
 }
 
+/* A rank has no memory for a communicator: nobody gets it, and then there is memory for all. */
+static void case_short(struct gy_sim_rank *rank, struct requests *q, int me)
+{
+	struct gyre_comm *world = gyre_context_world(q->ctx[me]), *some = NULL;
+	const int last = q->nranks - 1;
+	const uint64_t begin = gy_sim_time(rank);
+	uint64_t flags = 1;
+	int err, again;
+
+	err = gyre_comm_agree(world, &flags);
+	EXPECT(q, me, !err, err);
+	for (again = 0; again < 2; again++) {
+		if (me == last && !again)
+			gy_alloc_fail_at(1);
+		err = gyre_comm_shrink(world, &some);
+		EXPECT(q, me, err == (again ? 0 : -ENOMEM), err);
+	}
+	gyre_comm_destroy(some);
+	for (again = 0; again < 2; again++) {
+		if (me == last && !again)
+			gy_alloc_fail_at(1);
+		err = gyre_comm_split(world, 0, 0, &some);
+		EXPECT(q, me, err == (again ? 0 : -ENOMEM), err);
+	}
+	gyre_comm_destroy(some);
+	err = gyre_barrier(world);
+	EXPECT(q, me, !err, err);
+	EXPECT(q, me, gy_sim_time(rank) - begin < FAULTS_S / 5, 0);
+	q->over++;
+	while (q->over < (unsigned)q->nranks)
+		gy_sim_sleep(rank, MS / 10);
+}
+
 /* ---- running them ---- */
 
 static const struct {
@@ -395,6 +428,7 @@ static const struct {
 	{ "destroyed", case_destroyed },
 	{ "threads", case_threads },
 	{ "expelled", case_expelled },
+	{ "short of memory", case_short },
 };
 
 #define NCASES (sizeof(cases) / sizeof(cases[0]))

@@ -380,9 +380,10 @@ static int run_split(struct seat *s)
 	int64_t one = 1, sum = 0;
 	int err;
 
-	do
+	do {
 		err = gyre_comm_split(s->world, s->rank % 2, -s->rank, &some);
-	while (seat_again(s, s->world, err));
+		seat_meet(s);		/* who is short of memory lets nobody wait */
+	} while (seat_again(s, s->world, err));
 	if (err)
 		return err;
 	do
