@@ -35,23 +35,10 @@ static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t c
 /*
  * Whether this is what the straight line looks for: equal up to the offset, fingerprint included.
  */
-static inline bool deliver_expected(struct gy_engine *e, struct gy_peer *peer,
-				    const struct gy_hdr *hdr, const void *body)
+static inline bool deliver_is_expected(const struct gy_engine *e, const struct gy_peer *peer,
+				       const struct gy_hdr *hdr)
 {
-	uint64_t a[4], b[4];
-
-	_Static_assert(offsetof(struct gy_hdr, off) == sizeof(a), "kind to len");
-	memcpy(a, hdr, sizeof(a));
-	memcpy(b, e->expect, sizeof(b));
-	if ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]))
-		return false;
-	if (gy_likely(hdr->len == 8))
-		memcpy(e->bounce, body, 8);	/* two instructions instead of a call */
-	else
-		memcpy(e->bounce, body, hdr->len);
-	e->expect_from = NULL;
-	gy_peer_consumed(e, peer, hdr->len);
-	return true;
+	return e->expect_from == peer && !memcmp(hdr, e->expect, offsetof(struct gy_hdr, off));
 }
 
 /* A message that nothing is done with. */
@@ -193,7 +180,13 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 	if (gy_unlikely(peer->state == GY_PEER_LOST))
 		return;
 	deliver_credit(e, peer, hdr->credit);
-	if (e->expect_from == peer && deliver_expected(e, peer, hdr, body))
+	if (gy_unlikely(!deliver_is_expected(e, peer, hdr))) {
+		deliver_other(e, ep, hdr, body);
 		return;
-	deliver_other(e, ep, hdr, body);
+	}
+	e->expect_from = NULL;
+	if (gy_likely(hdr->len == 8))
+		memcpy(e->expect_to, body, 8);	/* two instructions instead of a call */
+	else if (hdr->len)
+		memcpy(e->expect_to, body, hdr->len);
 }

@@ -281,10 +281,12 @@ struct gy_engine {
 	unsigned fd_skipped;
 	/*
 	 * The straight line looks for a message of this peer with the header *expect, up to its
-	 * offset; deliver puts its body into bounce and clears expect_from.  NULL: for none.
+	 * offset; deliver puts its body to expect_to and clears expect_from.  NULL: for none.  It
+	 * counts as consumed when the line says so.
 	 */
 	struct gy_peer *expect_from;
 	const struct gy_hdr *expect;
+	void *expect_to;
 	uint64_t clock_ns;		/* as of the last look at descriptors */
 	uint64_t now_ns;		/* likewise, but it stands still while nobody drives */
 	uint64_t tick_ns;		/* next tick */
@@ -388,7 +390,8 @@ static inline void gy_engine_notify(struct gy_engine *e)
 /* ---- run.c ---- */
 /* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */
 int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan);
-int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan);	/* the latter alone */
+/* The latter alone; with room for what a line keeps behind it. */
+int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan, size_t at_least);
 void gy_run_fini(struct gy_run *run);
 void gy_run_start(struct gy_engine *e,
 		  struct gy_run *run); /* all fields set; never fails, the run may */
@@ -463,7 +466,8 @@ void gy_stream_bad_message(struct gy_peer *peer);
 int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);
 struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			  const void *body);
-/* The eager bytes have been consumed: frees, gives credit. */
+/* Frees it; gy_unpark: its eager bytes have been consumed: gives credit too. */
+void gy_park_free(struct gy_engine *e, struct gy_parked *p);
 void gy_unpark(struct gy_engine *e, struct gy_parked *p);
 
 /* ---- pool.c ---- */

@@ -42,15 +42,18 @@ gy_cold void gy_peer_credit_slow(struct gy_engine *e, struct gy_peer *peer)
 	gy_peer_msg(e, peer, &hdr, NULL);
 }
 
-void gy_unpark(struct gy_engine *e, struct gy_parked *p)
+void gy_park_free(struct gy_engine *e, struct gy_parked *p)
 {
-	struct gy_peer *peer = p->peer;
-
-	peer->parked_bytes -= sizeof(*p) + park_sizes[p->size_class];
+	p->peer->parked_bytes -= sizeof(*p) + park_sizes[p->size_class];
 	p->link.next = (struct gy_list *)e->free_parked[p->size_class];
 	e->free_parked[p->size_class] = p;
+}
+
+void gy_unpark(struct gy_engine *e, struct gy_parked *p)
+{
+	gy_park_free(e, p);
 	if (p->hdr.kind == GY_MSG_EAGER)
-		gy_peer_consumed(e, peer, p->hdr.len);
+		gy_peer_consumed(e, p->peer, p->hdr.len);
 }
 
 int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body)

@@ -22,9 +22,9 @@
 #define RUN_BUDGET 4	/* grains computed in one pump, before transports are looked at again */
 #define PULL_PIECE (64 * 1024)
 
-int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan)
+int gy_run_scratch(struct gy_run *run, const struct gy_plan *plan, size_t at_least)
 {
-	const size_t size = plan->nscratch * run->total * run->es;
+	const size_t size = gy_max(plan->nscratch * run->total * run->es, at_least);
 
 	if (run->scratch_size < size) {
 		gy_free(run->scratch);
@@ -55,7 +55,7 @@ int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan)
 		for (i = 0; i < window; i++)
 			gy_list_init(&run->ops[i].streams);
 	}
-	if (gy_run_scratch(run, plan))
+	if (gy_run_scratch(run, plan, 0))
 		return -ENOMEM;
 	run->plan = plan;
 	run->window = window;

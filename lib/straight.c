@@ -23,89 +23,73 @@
 #define LOOK_AROUND 64	/* polls of the awaited peer between looks at everything else */
 
 enum line_what {
+	LINE_ROOM,	/* all sends of the move that begins here can go now */
 	LINE_SEND,	/* memory to a peer */
-	LINE_WAIT,	/* a peer's message */
-	LINE_REDUCE,	/* inputs into memory */
+	LINE_WAIT,	/* a peer's message into memory */
+	LINE_REDUCE,	/* inputs into memory, by the kernel alone */
+	LINE_COMPUTE,	/* likewise; with copies, or a division */
 };
 
-/* Where memory begins: by enum gy_space; the bounce buffer; what the WAIT of a move's input got. */
-enum line_base { LINE_BOUNCE = GY_STREAM, LINE_GOT, LINE_BASES = LINE_GOT + GY_MAX_INPUTS };
+/* Memory: off bytes from run->mem[space]. */
+struct line_place {
+	uint8_t space;
+	uint64_t off;
+};
 
 struct line_step {
 	uint8_t what;		/* enum line_what */
-	uint8_t base;		/* SEND, WAIT, REDUCE: of memory: enum line_base */
-	uint8_t nin;		/* REDUCE: inputs */
-	uint8_t sends;		/* the first of a move: its SENDs */
-	bool last;		/* of its move: what was waited for is used up */
-	bool final;		/* REDUCE: divides */
-	bool alone;		/* WAIT: the only one of its move: the bounce buffer can take it */
-	uint16_t inputs;	/* REDUCE: first of line.inputs[] */
+	uint8_t space;		/* SEND, WAIT, REDUCE, COMPUTE: of memory: off bytes into it */
+	uint8_t nin;		/* REDUCE, COMPUTE: inputs */
+	uint8_t count;		/* ROOM: SENDs of the move; last WAIT of a move: its WAITs */
+	bool first;		/* SEND: of its move: it looks for room itself */
+	bool final;		/* COMPUTE: divides */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
 	uint32_t n;		/* elements */
 	uint64_t word;		/* SEND, WAIT: header's stream and len, as they lie there */
-	uint64_t off;		/* from base */
-	struct gy_peer *peer;
-};
-
-struct line_place {
-	uint8_t base;		/* enum line_base */
 	uint64_t off;
+	struct gy_peer *peer;
+	const struct line_place *inputs;	/* REDUCE, COMPUTE */
 };
 
+/* What has no memory in the plan (messages, what is only sent) lies in scratch, behind the plan's. */
 struct gy_line {
 	uint32_t nsteps, ninputs;
+	uint64_t reduced;	/* bytes that a run reduces in REDUCE */
+	uint64_t land, landed;	/* where in scratch that begins, and how much there is so far */
 	struct line_step steps[GY_LINE_ENDS];
-	struct line_place inputs[GY_LINE_ENDS + 1];	/* read by twos */
+	struct line_place inputs[GY_LINE_ENDS];
 };
 
 /* ---- compiling ---- */
 
 /* Where a memory end lies.  Pieces that do not follow each other are the general executor's. */
-static int line_place(const struct gy_run *run, const struct gy_end *end, struct line_place *p,
-		      uint64_t *len)
+static int line_place(const struct gy_run *run, const struct gy_end *end, struct line_place *p)
 {
-	char *ptr = gy_run_at(run, end, 0, len);
+	uint64_t contig;
+	char *ptr = gy_run_at(run, end, 0, &contig);
 
-	p->base = end->space;
+	p->space = end->space;
 	p->off = (uint64_t)(ptr - (char *)run->mem[end->space]);
-	return *len == gy_run_len(run, end) ? 0 : -EOPNOTSUPP;
+	return contig == gy_run_len(run, end) ? 0 : -EOPNOTSUPP;
 }
 
-/* The ends of a move: its inputs into line, its result, its length. */
-static int line_compile_ends(const struct gy_run *run, struct gy_line *line,
-			     const struct gy_move *mv, struct line_place *result, uint64_t *len)
+static struct line_place line_land(struct gy_line *line, uint64_t bytes)
 {
-	const struct gy_end *end = run->plan->ends + mv->end;
-	struct line_place at;
-	unsigned i;
-	int err;
+	const struct line_place p = { .space = GY_SCRATCH, .off = line->land + line->landed };
 
-	*len = 0;
-	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
-		if (end[i].space == GY_STREAM) {
-			at = (struct line_place){ .base = (uint8_t)(LINE_GOT + i) };
-		} else {
-			err = line_place(run, &end[i], &at, len);
-			if (err)
-				return err;
-		}
-		if (i < mv->nin)
-			line->inputs[line->ninputs++] = at;
-		else if (end[i].space != GY_STREAM)
-			*result = at;
-	}
-	return 0;
+	line->landed += gy_align_up(bytes, GY_CACHELINE);
+	return p;
 }
 
 static struct line_step *line_add(struct gy_line *line, enum line_what what, uint32_t move,
-				  struct line_place at, uint64_t len, uint64_t es)
+				  struct line_place at, uint64_t n, uint64_t es)
 {
 	struct line_step *step = &line->steps[line->nsteps++];
 
-	*step = (struct line_step){ .what = what, .base = at.base, .move = move, .off = at.off };
-	step->n = (uint32_t)len;
-	step->len = (uint32_t)(len * es);
+	*step = (struct line_step){ .what = what, .space = at.space, .move = move, .off = at.off };
+	step->n = (uint32_t)n;
+	step->len = (uint32_t)(n * es);
 	return step;
 }
 
@@ -119,72 +103,166 @@ static int line_name_stream(struct gy_engine *e, const struct gy_run *run, struc
 	return step->peer ? 0 : -ENOTCONN;
 }
 
-static int line_compile_move(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
-			     uint32_t m)
+/* A move while it is compiled. */
+struct line_move {
+	const struct gy_move *mv;
+	uint32_t index;
+	const struct gy_end *in, *out;
+	const struct gy_end *mem_out;	/* or NULL */
+	uint64_t n;			/* elements */
+	unsigned sends;
+	bool divides;
+	struct line_place result;
+	const struct line_place *inputs;
+};
+
+static void line_look(const struct gy_run *run, struct line_move *m, uint32_t index)
 {
-	const struct gy_move *mv = &run->plan->moves[m];
+	const struct gy_move *mv = &run->plan->moves[index];
 	const struct gy_end *end = run->plan->ends + mv->end;
-	struct line_place result = { .base = LINE_BOUNCE };
-	const uint32_t input = line->ninputs, first = line->nsteps;
-	unsigned i, waits = 0, sends = 0;
-	struct line_step *step;
-	uint64_t len;
+	unsigned i;
+
+	*m = (struct line_move){ .mv = mv, .index = index, .in = end, .out = end + mv->nin };
+	m->divides = mv->flags & GY_MOVE_FINAL && run->divide;
+	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
+		if (end[i].space != GY_STREAM)
+			m->n = gy_run_len(run, &end[i]);
+		if (i >= mv->nin && end[i].space == GY_STREAM)
+			m->sends++;
+		else if (i >= mv->nin)
+			m->mem_out = &end[i];
+	}
+}
+
+/* Where the inputs and the result lie.  A single message comes to the result's place. */
+static int line_compile_places(const struct gy_run *run, struct gy_line *line, struct line_move *m)
+{
+	struct line_place *in = line->inputs + line->ninputs;
+	const bool computes = m->mv->nin > 1 || m->divides;
+	unsigned i;
 	int err;
 
-	err = line_compile_ends(run, line, mv, &result, &len);
-	for (i = 0; i < mv->nin && !err; i++) {
-		if (end[i].space != GY_STREAM)
+	m->inputs = in;
+	line->ninputs += m->mv->nin;
+	if (m->mem_out) {
+		err = line_place(run, m->mem_out, &m->result);
+		if (err)
+			return err;
+	} else if (computes) {
+		m->result = line_land(line, m->n * run->es);
+	}
+	for (i = 0; i < m->mv->nin; i++) {
+		if (m->in[i].space != GY_STREAM) {
+			err = line_place(run, &m->in[i], &in[i]);
+			if (err)
+				return err;
+		} else if (m->mem_out && !computes) {
+			in[i] = m->result;
+		} else {
+			in[i] = line_land(line, m->n * run->es);
+		}
+	}
+	if (!m->mem_out && !computes)
+		m->result = in[0];
+	return 0;
+}
+
+static int line_compile_waits(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
+			      const struct line_move *m)
+{
+	struct line_step *step = NULL;
+	uint8_t waits = 0;
+	unsigned i;
+	int err;
+
+	for (i = 0; i < m->mv->nin; i++) {
+		if (m->in[i].space != GY_STREAM)
 			continue;
-		step = line_add(line, LINE_WAIT, m, line->inputs[input + i], len, run->es);
-		err = line_name_stream(e, run, step, &end[i]);
+		step = line_add(line, LINE_WAIT, m->index, m->inputs[i], m->n, run->es);
+		err = line_name_stream(e, run, step, &m->in[i]);
+		if (err)
+			return err;
 		waits++;
 	}
-	if (mv->nin > 1 || result.base != LINE_BOUNCE) {
-		step = line_add(line, LINE_REDUCE, m, result, len, run->es);
-		step->inputs = (uint16_t)input;
-		step->nin = (uint8_t)mv->nin;
-		step->final = mv->flags & GY_MOVE_FINAL;
-	} else if (mv->nin) {
-		result = line->inputs[input];	/* sent out of its only input */
+	if (step)
+		step->count = waits;
+	return 0;
+}
+
+static void line_compile_reduce(const struct gy_run *run, struct gy_line *line,
+				const struct line_move *m)
+{
+	const bool alone = m->mv->nin == 1;
+	struct line_step *step;
+
+	if (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM))
+		return;		/* it is there already */
+	step = line_add(line, alone || m->divides ? LINE_COMPUTE : LINE_REDUCE, m->index, m->result,
+			m->n, run->es);
+	step->nin = (uint8_t)m->mv->nin;
+	step->final = m->mv->flags & GY_MOVE_FINAL;
+	step->inputs = m->inputs;
+	if (step->what == LINE_REDUCE)
+		line->reduced += (uint64_t)(step->nin - 1) * step->len;
+}
+
+static int line_compile_move(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
+			     uint32_t index)
+{
+	const uint32_t first = line->nsteps;
+	struct line_step *step;
+	struct line_move m;
+	unsigned i;
+	int err;
+
+	line_look(run, &m, index);
+	err = line_compile_places(run, line, &m);
+	if (err)
+		return err;
+	if (m.sends && (m.sends > 1 || m.mv->nin > 1 || m.mem_out || m.in[0].space == GY_STREAM)) {
+		step = line_add(line, LINE_ROOM, index, m.result, m.n, run->es);
+		step->count = (uint8_t)m.sends;
 	}
-	/* While a send waits for room, another call may use the buffer that the next would read. */
-	if (!err && result.base >= LINE_BOUNCE && mv->nout > 1)
-		err = -EOPNOTSUPP;
-	for (i = mv->nin; i < (unsigned)mv->nin + mv->nout && !err; i++) {
-		if (end[i].space != GY_STREAM)
+	err = line_compile_waits(e, run, line, &m);
+	if (err)
+		return err;
+	line_compile_reduce(run, line, &m);
+	for (i = 0; i < m.mv->nout; i++) {
+		if (m.out[i].space != GY_STREAM)
 			continue;
-		step = line_add(line, LINE_SEND, m, result, len, run->es);
-		err = line_name_stream(e, run, step, &end[i]);
-		sends++;
+		step = line_add(line, LINE_SEND, index, m.result, m.n, run->es);
+		step->first = line->nsteps == first + 1;
+		err = line_name_stream(e, run, step, &m.out[i]);
+		if (err)
+			return err;
 	}
-	if (line->nsteps > first) {
-		line->steps[first].sends = (uint8_t)sends;
-		line->steps[first].alone = waits == 1;
-		line->steps[line->nsteps - 1].last = true;
-	}
-	return err;
+	return 0;
 }
 
 int gy_straight_prepare(struct gy_engine *e, struct gy_run *run)
 {
 	const struct gy_plan *plan = run->plan;
+	struct gy_line *line = run->line;
 	uint32_t m;
 	int err;
 
 	/* At most one step for each end, and one more for each move. */
 	if (plan->nends + plan->nmoves > GY_LINE_ENDS || plan->max_inputs > GY_MAX_INPUTS)
 		return -EOPNOTSUPP;
-	if (!run->line)
-		run->line = gy_alloc(sizeof(*run->line));
-	if (!run->line || gy_run_scratch(run, plan))
+	if (!line)
+		line = run->line = gy_alloc(sizeof(*line));
+	if (!line || gy_run_scratch(run, plan, 0))
 		return -ENOMEM;
-	run->line->nsteps = run->line->ninputs = 0;
+	line->nsteps = line->ninputs = 0;
+	line->reduced = line->landed = 0;
+	line->land = gy_align_up(plan->nscratch * run->total * run->es, GY_CACHELINE);
 	for (m = 0; m < plan->nmoves; m++) {
-		err = line_compile_move(e, run, run->line, m);
+		err = line_compile_move(e, run, line, m);
 		if (err)
 			return err;
 	}
-	return 0;
+	run->hdr.kind = GY_MSG_EAGER;
+	return gy_run_scratch(run, plan, line->land + line->landed);
 }
 
 /* ---- running ---- */
@@ -194,7 +272,20 @@ static bool straight_running(const struct gy_run *run)
 	return atomic_load_explicit(&run->state, memory_order_relaxed) == GY_RUN_RUNNING;
 }
 
-static struct gy_parked *straight_find(const struct gy_run *run, const struct line_step *step)
+static inline void *straight_at(const struct gy_run *run, uint8_t space, uint64_t off)
+{
+	return (char *)run->mem[space] + off;
+}
+
+static inline void straight_hdr(struct gy_run *run, const struct line_step *step)
+{
+	_Static_assert(offsetof(struct gy_hdr, len) == offsetof(struct gy_hdr, stream) + 4,
+		       "one word");
+	memcpy(&run->hdr.stream, &step->word, sizeof(step->word));
+}
+
+static gy_cold struct gy_parked *straight_find(const struct gy_run *run,
+					       const struct line_step *step)
 {
 	const struct gy_list *pos;
 
@@ -208,163 +299,208 @@ static struct gy_parked *straight_find(const struct gy_run *run, const struct li
 	return NULL;
 }
 
-static inline void straight_hdr(struct gy_run *run, const struct line_step *step)
+/* Takes a message out of the parked.  False: the general executor can use it, or the run ends. */
+static gy_cold bool straight_take(struct gy_engine *e, struct gy_run *run,
+				  const struct line_step *step, struct gy_parked *p, void *to)
 {
-	_Static_assert(offsetof(struct gy_hdr, len) == offsetof(struct gy_hdr, stream) + 4,
-		       "one word");
-	memcpy(&run->hdr.stream, &step->word, sizeof(step->word));
+	if (p->hdr.kind != GY_MSG_EAGER || p->hdr.len != step->len ||
+	    !gy_comm_check(run->comm, step->peer, &p->hdr))
+		return false;
+	if (step->len)
+		memcpy(to, p->body, step->len);
+	gy_list_del(&p->link);
+	gy_park_free(e, p);
+	return true;
 }
 
-/*
- * The message of an in-stream, parked, or, when it comes while we look for it, in the bounce
- * buffer.  NULL: the run has ended, or goes on in the general executor.
- */
-static void *straight_await(struct gy_engine *e, struct gy_run *run,
-			    const struct line_step *step, struct gy_parked **pp)
+/* The WAITs of a move before step are not its own any more: the general executor finds them. */
+static gy_cold void straight_give_back(struct gy_engine *e, struct gy_run *run,
+				       const struct line_step *step)
 {
-	struct gy_peer *peer = step->peer;
-	unsigned idle = 0, looks = 0;
-	int did;
+	const struct line_step *w;
 
-	*pp = NULL;
-	for (;;) {
-		if (gy_unlikely(!gy_list_empty(&peer->parked)) &&
-		    (*pp = straight_find(run, step))) {
-			if ((*pp)->hdr.kind != GY_MSG_EAGER || (*pp)->hdr.len != step->len ||
-			    !gy_comm_check(run->comm, peer, &(*pp)->hdr))
-				return NULL;
-			return (*pp)->body;
+	for (w = step; w > run->line->steps && w[-1].what == LINE_WAIT && w[-1].move == step->move;) {
+		struct gy_parked *p;
+
+		w--;
+		if (!straight_running(run)) {
+			gy_peer_consumed(e, w->peer, w->len);
+			continue;
 		}
-		if (gy_unlikely(!straight_running(run) || peer->state != GY_PEER_UP || peer->left))
-			return NULL;
-		if (gy_likely(step->alone)) {
-			straight_hdr(run, step);
-			e->expect_from = peer;
-			e->expect = &run->hdr;
-		}
-		did = peer->ep->ops->poll(peer->ep);
-		if (gy_likely(step->alone && !e->expect_from))
-			return e->bounce;
-		e->expect_from = NULL;
-		run->waits_for = peer;
-		if (did)
-			idle = 0;
-		else if (++looks % LOOK_AROUND || !gy_engine_progress(e))
-			gy_engine_wait_step(e, &idle);
+		straight_hdr(run, w);
+		p = gy_park(e, w->peer, &run->hdr, straight_at(run, w->space, w->off));
+		if (p)
+			gy_list_add_tail(&w->peer->parked, &p->link);
+		else
+			gy_comm_fail(run->comm, -ENOMEM, "no memory to run a collective");
 	}
 }
 
-/* No room: again, until there is.  What runs meanwhile may use the bounce buffer. */
+/* A poll has not brought the message.  False: it is not to be waited for here. */
+static __attribute__((noinline)) bool straight_idle(struct gy_engine *e, struct gy_run *run,
+						    struct gy_peer *peer, int did, unsigned *looks,
+						    unsigned *idle)
+{
+	e->expect_from = NULL;
+	run->waits_for = peer;
+	if (did)
+		*idle = 0;
+	else if (gy_unlikely(!straight_running(run) || peer->left))
+		return false;
+	else if (++*looks % LOOK_AROUND || !gy_engine_progress(e))
+		gy_engine_wait_step(e, idle);
+	return straight_running(run);
+}
+
+/*
+ * Waits for the message of an in-stream, which comes to its place, or is among the parked.  False:
+ * the run has ended, or goes on in the general executor.
+ */
+static inline bool straight_await(struct gy_engine *e, struct gy_run *run,
+				  const struct line_step *step, void *to)
+{
+	struct gy_peer *peer = step->peer;
+	unsigned looks = 0, idle = 0;
+	struct gy_parked *p;
+	int did;
+
+	for (;;) {
+		if (gy_unlikely(!gy_list_empty(&peer->parked))) {
+			p = straight_find(run, step);
+			if (p)
+				return straight_take(e, run, step, p, to);
+		}
+		if (gy_unlikely(peer->state != GY_PEER_UP))
+			return false;
+		straight_hdr(run, step);
+		e->expect_from = peer;
+		e->expect = &run->hdr;
+		e->expect_to = to;
+		did = peer->ep->ops->poll(peer->ep);
+		if (gy_likely(!e->expect_from))
+			return true;
+		if (!straight_idle(e, run, peer, did, &looks, &idle))
+			return false;
+	}
+}
+
+/* No room: again, until there is. */
 static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
 				       const struct line_step *step, const void *body)
 {
-	uint8_t copy[GY_BODY_MAX];
 	unsigned idle = 0;
 
-	if (step->len)
-		memcpy(copy, body, step->len);
 	run->waits_for = step->peer;
-	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, copy) == -EAGAIN)
+	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, body) == -EAGAIN)
 		if (!gy_engine_progress(e))
 			gy_engine_wait_step(e, &idle);
 }
 
-static inline void straight_send(struct gy_engine *e, struct gy_run *run,
-				 const struct line_step *step, const void *body)
+static inline bool straight_has_room(const struct line_step *step)
 {
-	straight_hdr(run, step);
-	if (gy_unlikely(gy_peer_msg(e, step->peer, &run->hdr, body)))
-		straight_send_slow(e, run, step, body);
+	return gy_likely(step->peer->state == GY_PEER_UP && gy_peer_allows(step->peer, step->len));
 }
 
-static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
-				   const struct line_step *step, char *const *base)
-{
-	const struct line_place *in = &run->line->inputs[step->inputs];
-	const void *ptr[GY_MAX_INPUTS];
-	void *dst = base[step->base] + step->off;
-	unsigned i;
-
-	ptr[0] = base[in[0].base] + in[0].off;
-	ptr[1] = base[in[1].base] + in[1].off;	/* of the next step, if there is one input */
-	for (i = 2; i < step->nin; i++)
-		ptr[i] = base[in[i].base] + in[i].off;
-	if (gy_likely(step->nin > 1 && !(step->final && run->divide) && gy_fpenv_is_default())) {
-		run->reduce(dst, ptr, step->nin, step->n);
-		e->stats.bytes_reduced += (uint64_t)(step->nin - 1) * step->len;
-	} else {
-		gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);
-	}
-}
-
-/* Whether a move's sends can all go now: it is done whole by one executor.  step: its first. */
+/* Whether a move's sends can all go now: it is done whole by one executor. */
 static inline bool straight_can_send(const struct line_step *step)
 {
-	unsigned n = step->sends;
+	unsigned n = step->count;
 
-	for (; n; step++) {
+	while (n) {
+		step++;
 		if (step->what != LINE_SEND)
 			continue;
-		if (gy_unlikely(step->peer->state != GY_PEER_UP ||
-				!gy_peer_allows(step->peer, step->len)))
+		if (!straight_has_room(step))
 			return false;
 		n--;
 	}
 	return true;
 }
 
-static gy_cold void straight_unpark(struct gy_engine *e, struct gy_parked **parked, unsigned n)
+static void straight_compute(struct gy_engine *e, struct gy_run *run, const struct line_step *step,
+			     void *dst)
 {
-	while (n) {
-		gy_list_del(&parked[--n]->link);
-		gy_unpark(e, parked[n]);
+	const void *ptr[GY_MAX_INPUTS];
+	unsigned i;
+
+	for (i = 0; i < step->nin; i++)
+		ptr[i] = straight_at(run, step->inputs[i].space, step->inputs[i].off);
+	gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);
+}
+
+static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
+				   const struct line_step *step, void *dst)
+{
+	const struct line_place *in = step->inputs;
+	const void *ptr[2];
+
+	if (gy_unlikely(step->nin > 2 || !gy_fpenv_is_default())) {
+		straight_compute(e, run, step, dst);
+		return;
 	}
+	ptr[0] = straight_at(run, in[0].space, in[0].off);
+	ptr[1] = straight_at(run, in[1].space, in[1].off);
+	run->reduce(dst, ptr, 2, step->n);
+	e->stats.bytes_reduced += step->len;
 }
 
 /*
  * Runs from the first step.  Returns the move at which the general executor must go on, or nmoves.
  */
-static uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
+static inline uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
 {
-	struct gy_parked *parked[GY_MAX_INPUTS], *one = NULL;
-	const struct gy_line *line = run->line;
-	const struct line_step *step = line->steps, *end = step + line->nsteps;
-	char *base[LINE_BASES];
-	unsigned n = 0;
+	const struct line_step *step = run->line->steps, *end = step + run->line->nsteps;
+	unsigned i;
+	void *at;
 
-	base[GY_IN] = run->mem[GY_IN];
-	base[GY_OUT] = run->mem[GY_OUT];
-	base[GY_SCRATCH] = run->scratch;
-	base[LINE_BOUNCE] = e->bounce;
-	run->hdr.kind = GY_MSG_EAGER;
 	for (; step < end; step++) {
-		if (step->sends && gy_unlikely(!straight_can_send(step)))
-			return step->move;
-		if (step->what == LINE_SEND) {
-			straight_send(e, run, step, base[step->base] + step->off);
-		} else if (step->what == LINE_WAIT) {
-			base[step->base] = straight_await(e, run, step, &one);
-			if (gy_unlikely(!base[step->base]))
+		at = straight_at(run, step->space, step->off);
+		switch (step->what) {
+		case LINE_ROOM:
+			if (gy_unlikely(!straight_can_send(step)))
 				return step->move;
-			if (gy_unlikely(one != NULL))
-				parked[n++] = one;
-		} else {
-			straight_reduce(e, run, step, base);
-		}
-		/* Used up; unless the run has ended in a send, and its messages with it. */
-		if (gy_unlikely(n) && (step->last || step->what == LINE_REDUCE)) {
-			if (straight_running(run))
-				straight_unpark(e, parked, n);
-			n = 0;
+			break;
+		case LINE_SEND:
+			if (gy_unlikely(!straight_has_room(step)) && step->first)
+				return step->move;
+			straight_hdr(run, step);
+			if (gy_unlikely(gy_peer_msg(e, step->peer, &run->hdr, at)))
+				straight_send_slow(e, run, step, at);
+			break;
+		case LINE_WAIT:
+			if (gy_unlikely(!straight_await(e, run, step, at))) {
+				straight_give_back(e, run, step);
+				return step->move;
+			}
+			for (i = 0; i < step->count; i++)
+				gy_peer_consumed(e, step[-(int)i].peer, step->len);
+			break;
+		case LINE_REDUCE:
+			straight_reduce(e, run, step, at);
+			break;
+		case LINE_COMPUTE:
+			straight_compute(e, run, step, at);
+			break;
 		}
 	}
 	return run->plan->nmoves;
 }
 
+static gy_cold void straight_go_on(struct gy_engine *e, struct gy_run *run, uint32_t move)
+{
+	const int err = gy_run_prepare(run, run->plan);
+
+	if (err) {
+		gy_comm_fail(run->comm, err, "no memory to run a collective");
+		return;
+	}
+	run->base = run->next = move;
+	gy_run_start(e, run);
+}
+
 void gy_straight_run(struct gy_engine *e, struct gy_run *run)
 {
 	uint32_t m;
-	int err;
 
 	gy_assert(gy_driver_held(e));
 	run->straight = true;
@@ -372,15 +508,8 @@ void gy_straight_run(struct gy_engine *e, struct gy_run *run)
 	m = straight_steps(e, run);
 	if (gy_unlikely(!straight_running(run)))
 		return;
-	if (gy_likely(m == run->plan->nmoves)) {
+	if (gy_likely(m == run->plan->nmoves))
 		gy_run_end(e, run, 0);
-		return;
-	}
-	err = gy_run_prepare(run, run->plan);
-	if (err) {
-		gy_comm_fail(run->comm, err, "no memory to run a collective");
-		return;
-	}
-	run->base = run->next = m;
-	gy_run_start(e, run);
+	else
+		straight_go_on(e, run, m);
 }
