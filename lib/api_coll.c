@@ -118,7 +118,7 @@ static void run_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	run->in_place_off = req->coll == GY_ALLGATHER ? (size_t)comm->rank * req->count * run->es
 						      : 0;
 	run->type = req->type;
-	run->reduce = gy_kernel_reduce(e->kernels, req->type, req->op);
+	run->reduce = gy_kernel_reduce_upto(e->kernels, req->type, req->op, run->total * run->es);
 	run->divide = req->op == GYRE_AVG ? (unsigned)comm->size : 0;
 	run->peer = -1;
 	run->hdr = (struct gy_hdr){
@@ -162,7 +162,6 @@ static inline void run_enlist(struct gy_engine *e, struct gyre_comm *comm, struc
 	run->hdr.seq = comm->seq++;
 	atomic_store_explicit(&run->state, GY_RUN_RUNNING, memory_order_relaxed);
 	gy_list_add_tail(&comm->runs, &run->comm_link);
-	gy_list_add_tail(&e->runs, &run->link);
 	gy_engine_count(e, 1);
 }
 
@@ -216,27 +215,46 @@ int gy_coll_start(struct gy_engine *e, struct gyre_request *req, bool wait)
 
 /* ---- entry points ---- */
 
-/* The request of a small call stays with its communicator: the next call is likely the same. */
-static inline void call_keep(struct gy_engine *e, struct gyre_request *req)
+static inline bool call_is_running(const struct gyre_request *req)
 {
-	struct gyre_request *before = req->bound.comm->last;
+	return atomic_load_explicit(&req->run.state, memory_order_relaxed) == GY_RUN_RUNNING;
+}
 
-	if (gy_unlikely(before != NULL))
+/*
+ * The request of a small call stays with its communicator: the next call is likely the same.  Not
+ * in the place of one that another thread's call is running.
+ */
+static void call_keep(struct gy_engine *e, struct gyre_request *req)
+{
+	struct gyre_comm *comm = req->bound.comm;
+	struct gyre_request *before = comm->last;
+
+	if (before && call_is_running(before)) {
+		gy_request_put(e, req);
+		return;
+	}
+	if (before)
 		gy_request_put(e, before);
-	req->bound.comm->last = req;
+	comm->last = req;
+}
+
+/* It has left its line.  Nobody may start it again before this thread has seen its end. */
+static gy_cold void call_finish(struct gy_engine *e, struct gyre_request *req)
+{
+	req->bound.comm->last = NULL;
+	gy_engine_wait(e, &req->run);
+	call_keep(e, req);
 }
 
 /*
  * The hot path: the same small call as the last one on its communicator, which was found valid and
- * has a line.  False: not that; nothing has happened.
+ * has a line.  False: not that; nothing has happened.  A line holds the request: while it runs,
+ * another thread finds that some operation is outstanding, and where it ends early, an error.
  */
 static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
 {
-	const struct gy_call_key key = {
-		.comm = c->comm,
-		.count = c->count,
-		.call = gy_call_word(c->coll, c->type, c->op, c->root, c->in == GYRE_IN_PLACE),
-	};
+	const uint64_t word =
+		gy_call_word(c->coll, c->type, c->op, c->root, c->in == GYRE_IN_PLACE);
 	struct gyre_request *req;
 	struct gy_engine *e;
 
@@ -247,19 +265,18 @@ static inline __attribute__((always_inline)) bool call_again(const struct call *
 	e = &c->comm->ctx->engine;
 	gy_engine_enter(e);
 	req = c->comm->last;
-	if (gy_unlikely(!req || !gy_call_equal(&key, &req->bound) || gy_engine_nruns(e) ||
+	if (gy_unlikely(!req || req->bound.count != c->count || req->bound.call != word ||
+			gy_engine_nruns(e) ||
 			atomic_load_explicit(&c->comm->err, memory_order_relaxed))) {
 		gy_engine_leave(e);
 		return false;
 	}
-	c->comm->last = NULL;	/* busy, should another thread come while this one sleeps */
 	run_bind_memory(&req->run, c->in, c->out);
 	run_enlist(e, c->comm, &req->run);
 	gy_straight_run(e, &req->run);
-	if (gy_unlikely(atomic_load_explicit(&req->run.state, memory_order_relaxed) != GY_RUN_DONE))
-		gy_engine_wait(e, &req->run);
+	if (gy_unlikely(call_is_running(req)))
+		call_finish(e, req);
 	*err = req->run.err;
-	call_keep(e, req);
 	gy_engine_exit(e);
 	return true;
 }
@@ -334,9 +351,13 @@ static int call_make(const struct call *c, enum how how, struct gyre_request **r
 /* Inlined into the entry points, where most of the call is constant. */
 static inline __attribute__((always_inline)) int call_blocking(const struct call *c)
 {
+	struct call first;
 	int err;
 
-	return gy_likely(call_again(c, &err)) ? err : call_make(c, BLOCKING, NULL);
+	if (gy_likely(call_again(c, &err)))
+		return err;
+	first = *c;	/* so that nothing of a call is in memory otherwise */
+	return call_make(&first, BLOCKING, NULL);
 }
 
 int gyre_allreduce(const void *in, void *out, size_t count, enum gyre_type type, enum gyre_op op,

@@ -124,6 +124,23 @@ static inline bool gy_fp_equal(struct gy_comm_fp a, struct gy_comm_fp b)
 	return a.call == b.call && a.count == b.count;
 }
 
+/* A collective has succeeded: later messages of it are compared with this. */
+static inline void gy_comm_remember(const struct gy_run *run)
+{
+	run->comm->history[run->hdr.seq % GY_HISTORY] = gy_fp(&run->hdr);
+}
+
+/* The end of a run that has nothing open, and that no port waits for: see gy_run_end. */
+static inline void gy_run_over(struct gy_engine *e, struct gy_run *run, int err)
+{
+	gy_list_del(&run->comm_link);
+	gy_engine_count(e, -1);
+	run->err = err;
+	/* Pairs with the acquire load of whoever tests or waits: results before state. */
+	atomic_store_explicit(&run->state, GY_RUN_DONE, memory_order_release);
+	gy_engine_notify(e);
+}
+
 /*
  * Compares a message's fingerprint with this rank's call of that number, running or finished: on a
  * difference fails the communicator with -EPROTO, naming both, and returns false.

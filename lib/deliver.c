@@ -20,27 +20,6 @@
 /* Memory for parked messages of a peer: honest ones need far less. */
 #define PARK_MAX (64 * 1024 * 1024)
 
-static void deliver_credit(struct gy_engine *e, struct gy_peer *peer, uint32_t credit)
-{
-	struct gy_list *pos;
-
-	if (credit == peer->eager_acked)
-		return;
-	if (credit - peer->eager_acked <= peer->eager_sent - peer->eager_acked)
-		peer->eager_acked = credit;
-	gy_list_for_each(pos, &peer->streams)
-		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
-}
-
-/*
- * Whether this is what the straight line looks for: equal up to the offset, fingerprint included.
- */
-static inline bool deliver_is_expected(const struct gy_engine *e, const struct gy_peer *peer,
-				       const struct gy_hdr *hdr)
-{
-	return e->expect_from == peer && !memcmp(hdr, e->expect, offsetof(struct gy_hdr, off));
-}
-
 /* A message that nothing is done with. */
 static void deliver_drop(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
 {
@@ -124,8 +103,8 @@ static void deliver_stream(struct gy_engine *e, struct gyre_comm *comm, struct g
 }
 
 /* All but what the straight line looks for. */
-static __attribute__((noinline)) void deliver_other(struct gy_engine *e, struct gy_ep *ep,
-						    const struct gy_hdr *hdr, const void *body)
+static void deliver_other(struct gy_engine *e, struct gy_ep *ep, const struct gy_hdr *hdr,
+			  const void *body)
 {
 	struct gy_peer *peer = ep->peer;
 	struct gyre_comm *comm;
@@ -177,16 +156,8 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 	struct gy_peer *peer = ep->peer;
 
 	gy_assert(gy_driver_held(e));
-	if (gy_unlikely(peer->state == GY_PEER_LOST))
+	if (gy_unlikely(peer->state == GY_PEER_LOST) || gy_peer_take(peer, hdr, body))
 		return;
-	deliver_credit(e, peer, hdr->credit);
-	if (gy_unlikely(!deliver_is_expected(e, peer, hdr))) {
-		deliver_other(e, ep, hdr, body);
-		return;
-	}
-	e->expect_from = NULL;
-	if (gy_likely(hdr->len == 8))
-		memcpy(e->expect_to, body, 8);	/* two instructions instead of a call */
-	else if (hdr->len)
-		memcpy(e->expect_to, body, hdr->len);
+	gy_peer_credited(peer, hdr->credit);
+	deliver_other(e, ep, hdr, body);
 }

@@ -212,6 +212,19 @@ gy_cold void gy_engine_notify_slow(struct gy_engine *e)
 
 /* ---- time ---- */
 
+/* A run that is ended changes the list: go on at the next tick. */
+static void engine_check_late(struct gy_engine *e, struct gyre_comm *comm)
+{
+	const unsigned n = gy_engine_nruns(e);
+	struct gy_list *pos;
+
+	gy_list_for_each(pos, &comm->runs) {
+		gy_run_check_late(e, gy_list_entry(pos, struct gy_run, comm_link));
+		if (gy_engine_nruns(e) != n)
+			break;
+	}
+}
+
 static gy_cold void engine_tick(struct gy_engine *e)
 {
 	struct gy_list *pos;
@@ -233,15 +246,8 @@ static gy_cold void engine_tick(struct gy_engine *e)
 		gy_p2p_tick(comm);
 		gy_agree_tick(comm);
 	}
-	/* A run that is ended changes the list: go on at the next tick. */
-	gy_list_for_each(pos, &e->runs) {
-		struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
-		const unsigned n = gy_engine_nruns(e);
-
-		gy_run_check_late(e, run);
-		if (gy_engine_nruns(e) != n)
-			break;
-	}
+	gy_list_for_each(pos, &e->comms)
+		engine_check_late(e, gy_list_entry(pos, struct gyre_comm, link));
 }
 
 /* ---- progress ---- */
@@ -263,7 +269,7 @@ static int engine_pump(struct gy_engine *e)
 		struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
 
 		pos = pos->next;
-		if (!run->dirty || run->straight)
+		if (!run->dirty)
 			continue;
 		gy_run_pump(e, run);
 		did++;
@@ -323,9 +329,7 @@ static __attribute__((unused)) bool engine_has_work(const struct gy_engine *e)
 	const struct gy_list *pos;
 
 	gy_list_for_each(pos, &e->runs) {
-		const struct gy_run *run = gy_list_entry(pos, struct gy_run, link);
-
-		if (run->dirty && !run->straight)
+		if (gy_list_entry(pos, struct gy_run, link)->dirty)
 			return true;
 	}
 	return e->ports_woken;

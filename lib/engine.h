@@ -187,7 +187,7 @@ struct gy_op {
 };
 
 struct gy_run {
-	struct gy_list link;		/* struct gy_engine.runs */
+	struct gy_list link;		/* struct gy_engine.runs; not those of straight lines */
 	struct gy_list comm_link;	/* struct gyre_comm.runs */
 	struct gyre_comm *comm;
 	const struct gy_plan *plan;	/* NULL: a receive that waits for its message */
@@ -246,7 +246,7 @@ struct gy_engine {
 	_Atomic uint32_t nap;		/* 1: the progress thread naps on this word */
 	_Atomic uint32_t stop;		/* the progress thread should end */
 
-	_Alignas(GY_CACHELINE) struct gy_list runs;	/* RUNNING, straight-line ones too */
+	_Alignas(GY_CACHELINE) struct gy_list runs;	/* RUNNING, to be pumped */
 	_Atomic uint32_t nruns;		/* written by the driver only */
 	bool armed;			/* transports will wake the poller */
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
@@ -279,14 +279,6 @@ struct gy_engine {
 	/* some peer's data come through descriptors: look each time */
 	bool fd_data;
 	unsigned fd_skipped;
-	/*
-	 * The straight line looks for a message of this peer with the header *expect, up to its
-	 * offset; deliver puts its body to expect_to and clears expect_from.  NULL: for none.  It
-	 * counts as consumed when the line says so.
-	 */
-	struct gy_peer *expect_from;
-	const struct gy_hdr *expect;
-	void *expect_to;
 	uint64_t clock_ns;		/* as of the last look at descriptors */
 	uint64_t now_ns;		/* likewise, but it stands still while nobody drives */
 	uint64_t tick_ns;		/* next tick */
@@ -396,7 +388,10 @@ void gy_run_fini(struct gy_run *run);
 void gy_run_start(struct gy_engine *e,
 		  struct gy_run *run); /* all fields set; never fails, the run may */
 void gy_run_pump(struct gy_engine *e, struct gy_run *run);
-/* Completes a run; with err, streams are closed first and no peer can touch its memory any more. */
+/*
+ * Completes a run; with err, streams are closed first and no peer can touch its memory any more.
+ * A straight line that has succeeded needs less: gy_run_over (comm.h).
+ */
 void gy_run_end(struct gy_engine *e, struct gy_run *run, int err);
 void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem,
 		uint64_t *contig);
@@ -462,8 +457,6 @@ int gy_stream_take(struct gy_engine *e, struct gy_stream *s, const struct gy_hdr
 void gy_stream_bad_message(struct gy_peer *peer);
 
 /* ---- park.c ---- */
-/* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
-int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body);
 struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			  const void *body);
 /* Frees it; gy_unpark: its eager bytes have been consumed: gives credit too. */

@@ -50,6 +50,12 @@ gy_reduce_fn *gy_kernel_reduce(const struct gy_kernels *ks, enum gyre_type type,
 	return ks->reduce[type][op];
 }
 
+gy_reduce_fn *gy_kernel_reduce_upto(const struct gy_kernels *ks, enum gyre_type type,
+				    enum gyre_op op, size_t len)
+{
+	return gy_kernel_reduce(len < ks->shortest ? &gy_kernels_scalar : ks, type, op);
+}
+
 void gy_kernel_divide(const struct gy_kernels *ks, enum gyre_type type, void *dst, const void *src,
 		      size_t n, unsigned divisor)
 {

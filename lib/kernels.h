@@ -43,6 +43,10 @@ const char *gy_kernels_name(const struct gy_kernels *ks);
 /* GYRE_AVG is GYRE_SUM here; gy_kernel_divide ends it. */
 gy_reduce_fn *gy_kernel_reduce(const struct gy_kernels *ks, enum gyre_type type, enum gyre_op op);
 
+/* For blocks of len bytes at most: the same, without a look at their length where that is short. */
+gy_reduce_fn *gy_kernel_reduce_upto(const struct gy_kernels *ks, enum gyre_type type,
+				    enum gyre_op op, size_t len);
+
 /*
  * dst[i] = src[i] / divisor for i < n; divisor >= 1.  One rounding in the type's own precision (f16
  * and bf16 through f32); integers toward zero.  dst may equal src; other overlap is forbidden.

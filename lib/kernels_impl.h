@@ -14,6 +14,7 @@ struct gy_kernels {
 	gy_divide_fn *divide[GYRE_NTYPES];
 	void (*stream)(void *dst, const void *src,
 		       size_t len); /* done when it returns, for all threads */
+	size_t shortest;	/* what is shorter reduce leaves to the scalar kernels */
 	size_t stream_len;	/* from which on gy_kernel_copy streams */
 };
 

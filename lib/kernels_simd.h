@@ -373,5 +373,6 @@ static const struct gy_kernels simd_kernels = {
 		[GYRE_F64] = simd_divide_f64,
 	},
 	.stream = simd_stream,
+	.shortest = SIMD_BYTES,
 	.stream_len = KERNELS_STREAM_LEN,
 };

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "lib/alloc.h"
-#include "lib/engine.h"
 #include "lib/peer.h"
 
 static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX };
@@ -54,23 +53,4 @@ void gy_unpark(struct gy_engine *e, struct gy_parked *p)
 	gy_park_free(e, p);
 	if (p->hdr.kind == GY_MSG_EAGER)
 		gy_peer_consumed(e, p->peer, p->hdr.len);
-}
-
-int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr, const void *body)
-{
-	int err;
-
-	if (gy_unlikely(peer->state != GY_PEER_UP))
-		return peer->state == GY_PEER_LOST ? peer->err : -EAGAIN;
-	hdr->credit = peer->eager_used;
-	err = peer->ep->ops->msg(peer->ep, hdr, body);
-	if (gy_unlikely(err)) {
-		peer->blocked |= err == -EAGAIN;
-		return err;
-	}
-	peer->eager_told = hdr->credit;
-	if (hdr->kind == GY_MSG_EAGER)
-		peer->eager_sent += gy_eager_cost(hdr->len);
-	e->stats.messages++;
-	return 0;
 }

@@ -5,16 +5,11 @@
  * What a context keeps about one other rank, from the first time that a plan or a message names it.
  * Locking: driver only.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "lib/list.h"
-#include "lib/transport.h"
-#include "lib/util.h"
-
-struct gy_engine;
-struct gy_ep;
-struct gyre_comm;
-struct gyre_context;
+#include <string.h>
+#include "lib/engine.h"
 
 enum gy_peer_state {
 	GY_PEER_IDLE,		/* no connection asked for */
@@ -40,6 +35,12 @@ struct gy_peer {
 	 */
 	unsigned granted;
 	bool grants_blocked;
+	/*
+	 * A straight line looks for a message with this header, up to its offset, whose body goes
+	 * to expect_to; NULL: for none.  It counts as consumed when the line says so.
+	 */
+	const struct gy_hdr *expect;
+	void *expect_to;
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
 	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
 	size_t parked_bytes;	/* memory of these, and of those that communicators keep of it */
@@ -76,6 +77,57 @@ static inline void gy_peer_consumed(struct gy_engine *e, struct gy_peer *peer, u
 {
 	peer->eager_used += gy_eager_cost(len);
 	gy_peer_credit(e, peer);
+}
+
+/* How much of ours it says to have consumed. */
+static inline void gy_peer_credited(struct gy_peer *peer, uint32_t credit)
+{
+	const uint32_t more = credit - peer->eager_acked;
+	struct gy_list *pos;
+
+	if (gy_unlikely(more > peer->eager_sent - peer->eager_acked))
+		return;		/* it cannot be */
+	peer->eager_acked = credit;
+	gy_list_for_each(pos, &peer->streams)
+		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty |= more != 0;
+}
+
+/*
+ * The first thing that is done with a message: takes it if it is what a straight line looks for,
+ * fingerprint included.  False: nothing has happened.  Inlined where messages come in.
+ */
+static inline bool gy_peer_take(struct gy_peer *peer, const struct gy_hdr *hdr, const void *body)
+{
+	if (!peer->expect || memcmp(hdr, peer->expect, offsetof(struct gy_hdr, off)) != 0)
+		return false;
+	peer->expect = NULL;
+	gy_peer_credited(peer, hdr->credit);
+	if (gy_likely(hdr->len == 8))
+		memcpy(peer->expect_to, body, 8);	/* two instructions instead of a call */
+	else if (hdr->len)
+		memcpy(peer->expect_to, body, hdr->len);
+	return true;
+}
+
+/* Small-lane message with our credit; counts eager bytes.  -EAGAIN, -errno. */
+static inline int gy_peer_msg(struct gy_engine *e, struct gy_peer *peer, struct gy_hdr *hdr,
+			      const void *body)
+{
+	int err;
+
+	if (gy_unlikely(peer->state != GY_PEER_UP))
+		return peer->state == GY_PEER_LOST ? peer->err : -EAGAIN;
+	hdr->credit = peer->eager_used;
+	err = peer->ep->ops->msg(peer->ep, hdr, body);
+	if (gy_unlikely(err)) {
+		peer->blocked |= err == -EAGAIN;
+		return err;
+	}
+	peer->eager_told = hdr->credit;
+	if (hdr->kind == GY_MSG_EAGER)
+		peer->eager_sent += gy_eager_cost(hdr->len);
+	e->stats.messages++;
+	return 0;
 }
 
 /*

@@ -559,8 +559,7 @@ void gy_run_pump(struct gy_engine *e, struct gy_run *run)
 	int budget = RUN_BUDGET, did;
 
 	gy_assert(gy_driver_held(e));
-	if (run->straight ||
-	    atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
+	if (atomic_load_explicit(&run->state, memory_order_relaxed) != GY_RUN_RUNNING)
 		return;
 	run->dirty = false;
 	do {
@@ -580,10 +579,11 @@ void gy_run_start(struct gy_engine *e, struct gy_run *run)
 {
 	run->straight = false;
 	run->moved_ns = e->now_ns;
+	gy_list_add_tail(&e->runs, &run->link);
 	gy_run_pump(e, run);
 }
 
-static __attribute__((noinline)) void run_close_moves(struct gy_engine *e, struct gy_run *run)
+static void run_close_moves(struct gy_engine *e, struct gy_run *run)
 {
 	uint32_t m;
 
@@ -601,17 +601,13 @@ static __attribute__((noinline)) void run_close_moves(struct gy_engine *e, struc
 void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
 {
 	gy_assert(gy_driver_held(e));
-	if (gy_unlikely(!run->straight && run->base < run->next))
+	if (!run->straight) {
 		run_close_moves(e, run);
-	gy_list_del(&run->link);
-	gy_list_del(&run->comm_link);
-	gy_engine_count(e, -1);
+		gy_list_del(&run->link);
+	}
 	if (run->owned)
 		gy_ports_wake(e);
-	run->err = err;
 	if (!err && run->hdr.coll != GY_P2P)
-		run->comm->history[run->hdr.seq % GY_HISTORY] = gy_fp(&run->hdr);
-	/* Pairs with the acquire load of whoever tests or waits: results before state. */
-	atomic_store_explicit(&run->state, GY_RUN_DONE, memory_order_release);
-	gy_engine_notify(e);
+		gy_comm_remember(run);
+	gy_run_over(e, run, err);
 }

@@ -26,8 +26,8 @@ enum line_what {
 	LINE_ROOM,	/* all sends of the move that begins here can go now */
 	LINE_SEND,	/* memory to a peer */
 	LINE_WAIT,	/* a peer's message into memory */
-	LINE_REDUCE,	/* inputs into memory, by the kernel alone */
-	LINE_COMPUTE,	/* likewise; with copies, or a division */
+	LINE_REDUCE,	/* two inputs into memory, by the kernel alone */
+	LINE_COMPUTE,	/* any number, copies, a division */
 };
 
 /* Memory: off bytes from run->mem[space]. */
@@ -39,9 +39,10 @@ struct line_place {
 struct line_step {
 	uint8_t what;		/* enum line_what */
 	uint8_t space;		/* SEND, WAIT, REDUCE, COMPUTE: of memory: off bytes into it */
-	uint8_t nin;		/* REDUCE, COMPUTE: inputs */
-	uint8_t count;		/* ROOM: SENDs of the move; last WAIT of a move: its WAITs */
-	bool first;		/* SEND: of its move: it looks for room itself */
+	uint8_t nin;		/* COMPUTE: inputs; REDUCE: 2 */
+	uint8_t sends;		/* ROOM: of the move */
+	uint8_t waits;		/* the last WAIT of a move: all of the move; else 0 */
+	bool first;		/* SEND: of its move: it looks for room itself; WAIT: of its move */
 	bool final;		/* COMPUTE: divides */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
@@ -52,10 +53,12 @@ struct line_step {
 	const struct line_place *inputs;	/* REDUCE, COMPUTE */
 };
 
-/* What has no memory in the plan (messages, what is only sent) lies in scratch, behind the plan's. */
+/*
+ * What has no memory in the plan (messages, what is only sent) lies in scratch, behind the plan's.
+ */
 struct gy_line {
-	uint32_t nsteps, ninputs;
-	uint64_t reduced;	/* bytes that a run reduces in REDUCE */
+	struct line_step *end;		/* of steps */
+	uint32_t ninputs;
 	uint64_t land, landed;	/* where in scratch that begins, and how much there is so far */
 	struct line_step steps[GY_LINE_ENDS];
 	struct line_place inputs[GY_LINE_ENDS];
@@ -85,7 +88,7 @@ static struct line_place line_land(struct gy_line *line, uint64_t bytes)
 static struct line_step *line_add(struct gy_line *line, enum line_what what, uint32_t move,
 				  struct line_place at, uint64_t n, uint64_t es)
 {
-	struct line_step *step = &line->steps[line->nsteps++];
+	struct line_step *step = line->end++;
 
 	*step = (struct line_step){ .what = what, .space = at.space, .move = move, .off = at.off };
 	step->n = (uint32_t)n;
@@ -179,13 +182,13 @@ static int line_compile_waits(struct gy_engine *e, const struct gy_run *run, str
 		if (m->in[i].space != GY_STREAM)
 			continue;
 		step = line_add(line, LINE_WAIT, m->index, m->inputs[i], m->n, run->es);
+		step->first = !waits++;
 		err = line_name_stream(e, run, step, &m->in[i]);
 		if (err)
 			return err;
-		waits++;
 	}
 	if (step)
-		step->count = waits;
+		step->waits = waits;
 	return 0;
 }
 
@@ -197,19 +200,17 @@ static void line_compile_reduce(const struct gy_run *run, struct gy_line *line,
 
 	if (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM))
 		return;		/* it is there already */
-	step = line_add(line, alone || m->divides ? LINE_COMPUTE : LINE_REDUCE, m->index, m->result,
-			m->n, run->es);
+	step = line_add(line, m->mv->nin != 2 || m->divides ? LINE_COMPUTE : LINE_REDUCE, m->index,
+			m->result, m->n, run->es);
 	step->nin = (uint8_t)m->mv->nin;
 	step->final = m->mv->flags & GY_MOVE_FINAL;
 	step->inputs = m->inputs;
-	if (step->what == LINE_REDUCE)
-		line->reduced += (uint64_t)(step->nin - 1) * step->len;
 }
 
 static int line_compile_move(struct gy_engine *e, const struct gy_run *run, struct gy_line *line,
 			     uint32_t index)
 {
-	const uint32_t first = line->nsteps;
+	const struct line_step *first = line->end;
 	struct line_step *step;
 	struct line_move m;
 	unsigned i;
@@ -221,7 +222,7 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 		return err;
 	if (m.sends && (m.sends > 1 || m.mv->nin > 1 || m.mem_out || m.in[0].space == GY_STREAM)) {
 		step = line_add(line, LINE_ROOM, index, m.result, m.n, run->es);
-		step->count = (uint8_t)m.sends;
+		step->sends = (uint8_t)m.sends;
 	}
 	err = line_compile_waits(e, run, line, &m);
 	if (err)
@@ -231,7 +232,7 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 		if (m.out[i].space != GY_STREAM)
 			continue;
 		step = line_add(line, LINE_SEND, index, m.result, m.n, run->es);
-		step->first = line->nsteps == first + 1;
+		step->first = step == first;
 		err = line_name_stream(e, run, step, &m.out[i]);
 		if (err)
 			return err;
@@ -253,8 +254,9 @@ int gy_straight_prepare(struct gy_engine *e, struct gy_run *run)
 		line = run->line = gy_alloc(sizeof(*line));
 	if (!line || gy_run_scratch(run, plan, 0))
 		return -ENOMEM;
-	line->nsteps = line->ninputs = 0;
-	line->reduced = line->landed = 0;
+	line->end = line->steps;
+	line->ninputs = 0;
+	line->landed = 0;
 	line->land = gy_align_up(plan->nscratch * run->total * run->es, GY_CACHELINE);
 	for (m = 0; m < plan->nmoves; m++) {
 		err = line_compile_move(e, run, line, m);
@@ -317,11 +319,10 @@ static gy_cold bool straight_take(struct gy_engine *e, struct gy_run *run,
 static gy_cold void straight_give_back(struct gy_engine *e, struct gy_run *run,
 				       const struct line_step *step)
 {
-	const struct line_step *w;
+	const struct line_step *w = step;
+	struct gy_parked *p;
 
-	for (w = step; w > run->line->steps && w[-1].what == LINE_WAIT && w[-1].move == step->move;) {
-		struct gy_parked *p;
-
+	while (!w->first) {
 		w--;
 		if (!straight_running(run)) {
 			gy_peer_consumed(e, w->peer, w->len);
@@ -336,19 +337,37 @@ static gy_cold void straight_give_back(struct gy_engine *e, struct gy_run *run,
 	}
 }
 
+/* The messages of a move are there, and used up before anything else happens: its last WAIT. */
+static inline void straight_use(struct gy_engine *e, const struct line_step *step)
+{
+	unsigned i;
+
+	if (gy_likely(step->waits == 1)) {
+		gy_peer_consumed(e, step->peer, step->len);
+		return;
+	}
+	for (i = 0; i < step->waits; i++)
+		gy_peer_consumed(e, step[-(int)i].peer, step->len);
+}
+
+/* Polls that found nothing since something came, and in all. */
+struct line_idle {
+	unsigned idle, looks;
+};
+
 /* A poll has not brought the message.  False: it is not to be waited for here. */
 static __attribute__((noinline)) bool straight_idle(struct gy_engine *e, struct gy_run *run,
-						    struct gy_peer *peer, int did, unsigned *looks,
-						    unsigned *idle)
+						    struct gy_peer *peer, int did,
+						    struct line_idle *w)
 {
-	e->expect_from = NULL;
+	peer->expect = NULL;
 	run->waits_for = peer;
 	if (did)
-		*idle = 0;
+		w->idle = 0;
 	else if (gy_unlikely(!straight_running(run) || peer->left))
 		return false;
-	else if (++*looks % LOOK_AROUND || !gy_engine_progress(e))
-		gy_engine_wait_step(e, idle);
+	else if (++w->looks % LOOK_AROUND || !gy_engine_progress(e))
+		gy_engine_wait_step(e, &w->idle);
 	return straight_running(run);
 }
 
@@ -360,12 +379,12 @@ static inline bool straight_await(struct gy_engine *e, struct gy_run *run,
 				  const struct line_step *step, void *to)
 {
 	struct gy_peer *peer = step->peer;
-	unsigned looks = 0, idle = 0;
+	struct line_idle w = { 0 };
 	struct gy_parked *p;
 	int did;
 
 	for (;;) {
-		if (gy_unlikely(!gy_list_empty(&peer->parked))) {
+		if (gy_unlikely(peer->parked_bytes)) {
 			p = straight_find(run, step);
 			if (p)
 				return straight_take(e, run, step, p, to);
@@ -373,44 +392,54 @@ static inline bool straight_await(struct gy_engine *e, struct gy_run *run,
 		if (gy_unlikely(peer->state != GY_PEER_UP))
 			return false;
 		straight_hdr(run, step);
-		e->expect_from = peer;
-		e->expect = &run->hdr;
-		e->expect_to = to;
+		peer->expect = &run->hdr;
+		peer->expect_to = to;
 		did = peer->ep->ops->poll(peer->ep);
-		if (gy_likely(!e->expect_from))
+		if (gy_likely(!peer->expect))
 			return true;
-		if (!straight_idle(e, run, peer, did, &looks, &idle))
+		if (!straight_idle(e, run, peer, did, &w))
 			return false;
 	}
 }
 
-/* No room: again, until there is. */
-static gy_cold void straight_send_slow(struct gy_engine *e, struct gy_run *run,
+/* No room: again, until there is.  False: it is not to be waited for here. */
+static gy_cold bool straight_send_slow(struct gy_engine *e, struct gy_run *run,
 				       const struct line_step *step, const void *body)
 {
 	unsigned idle = 0;
 
+	if (step->first && step->peer->state != GY_PEER_UP)
+		return false;
 	run->waits_for = step->peer;
 	while (straight_running(run) && gy_peer_msg(e, step->peer, &run->hdr, body) == -EAGAIN)
 		if (!gy_engine_progress(e))
 			gy_engine_wait_step(e, &idle);
+	return true;
 }
 
-static inline bool straight_has_room(const struct line_step *step)
+static inline bool straight_send(struct gy_engine *e, struct gy_run *run,
+				 const struct line_step *step, const void *body)
 {
-	return gy_likely(step->peer->state == GY_PEER_UP && gy_peer_allows(step->peer, step->len));
+	struct gy_peer *peer = step->peer;
+
+	if (gy_unlikely(!gy_peer_allows(peer, step->len)) && step->first)
+		return false;
+	straight_hdr(run, step);
+	return gy_likely(!gy_peer_msg(e, peer, &run->hdr, body)) ||
+	       straight_send_slow(e, run, step, body);
 }
 
 /* Whether a move's sends can all go now: it is done whole by one executor. */
 static inline bool straight_can_send(const struct line_step *step)
 {
-	unsigned n = step->count;
+	unsigned n = step->sends;
 
 	while (n) {
 		step++;
 		if (step->what != LINE_SEND)
 			continue;
-		if (!straight_has_room(step))
+		if (gy_unlikely(step->peer->state != GY_PEER_UP ||
+				!gy_peer_allows(step->peer, step->len)))
 			return false;
 		n--;
 	}
@@ -434,7 +463,7 @@ static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
 	const struct line_place *in = step->inputs;
 	const void *ptr[2];
 
-	if (gy_unlikely(step->nin > 2 || !gy_fpenv_is_default())) {
+	if (gy_unlikely(!gy_fpenv_is_default())) {
 		straight_compute(e, run, step, dst);
 		return;
 	}
@@ -444,52 +473,38 @@ static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
 	e->stats.bytes_reduced += step->len;
 }
 
-/*
- * Runs from the first step.  Returns the move at which the general executor must go on, or nmoves.
- */
-static inline uint32_t straight_steps(struct gy_engine *e, struct gy_run *run)
+/* False: the line ends here, before this step's move, whose messages are not used yet. */
+static inline bool straight_step(struct gy_engine *e, struct gy_run *run,
+				 const struct line_step *step)
 {
-	const struct line_step *step = run->line->steps, *end = step + run->line->nsteps;
-	unsigned i;
-	void *at;
+	void *at = straight_at(run, step->space, step->off);
 
-	for (; step < end; step++) {
-		at = straight_at(run, step->space, step->off);
-		switch (step->what) {
-		case LINE_ROOM:
-			if (gy_unlikely(!straight_can_send(step)))
-				return step->move;
-			break;
-		case LINE_SEND:
-			if (gy_unlikely(!straight_has_room(step)) && step->first)
-				return step->move;
-			straight_hdr(run, step);
-			if (gy_unlikely(gy_peer_msg(e, step->peer, &run->hdr, at)))
-				straight_send_slow(e, run, step, at);
-			break;
-		case LINE_WAIT:
-			if (gy_unlikely(!straight_await(e, run, step, at))) {
-				straight_give_back(e, run, step);
-				return step->move;
-			}
-			for (i = 0; i < step->count; i++)
-				gy_peer_consumed(e, step[-(int)i].peer, step->len);
-			break;
-		case LINE_REDUCE:
-			straight_reduce(e, run, step, at);
-			break;
-		case LINE_COMPUTE:
-			straight_compute(e, run, step, at);
-			break;
+	if (step->what == LINE_SEND) {
+		return straight_send(e, run, step, at);
+	} else if (step->what == LINE_WAIT) {
+		if (gy_unlikely(!straight_await(e, run, step, at))) {
+			straight_give_back(e, run, step);
+			return false;
 		}
+		straight_use(e, step);
+	} else if (step->what == LINE_REDUCE) {
+		straight_reduce(e, run, step, at);
+	} else if (step->what == LINE_COMPUTE) {
+		straight_compute(e, run, step, at);
+	} else if (gy_unlikely(!straight_can_send(step))) {
+		return false;
 	}
-	return run->plan->nmoves;
+	return true;
 }
 
+/* From this move on it is the general executor's. */
 static gy_cold void straight_go_on(struct gy_engine *e, struct gy_run *run, uint32_t move)
 {
-	const int err = gy_run_prepare(run, run->plan);
+	int err;
 
+	if (!straight_running(run))
+		return;
+	err = gy_run_prepare(run, run->plan);
 	if (err) {
 		gy_comm_fail(run->comm, err, "no memory to run a collective");
 		return;
@@ -500,16 +515,19 @@ static gy_cold void straight_go_on(struct gy_engine *e, struct gy_run *run, uint
 
 void gy_straight_run(struct gy_engine *e, struct gy_run *run)
 {
-	uint32_t m;
+	const struct line_step *step = run->line->steps, *end = run->line->end;
 
-	gy_assert(gy_driver_held(e));
+	gy_assert(gy_driver_held(e) && step < end && !run->owned);
 	run->straight = true;
 	run->moved_ns = e->now_ns;
-	m = straight_steps(e, run);
+	do {
+		if (gy_unlikely(!straight_step(e, run, step))) {
+			straight_go_on(e, run, step->move);
+			return;
+		}
+	} while (++step < end);
 	if (gy_unlikely(!straight_running(run)))
 		return;
-	if (gy_likely(m == run->plan->nmoves))
-		gy_run_end(e, run, 0);
-	else
-		straight_go_on(e, run, m);
+	gy_comm_remember(run);
+	gy_run_over(e, run, 0);
 }

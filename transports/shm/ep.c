@@ -61,9 +61,9 @@ bool shm_ep_has_room(struct shm_ep *ep)
 	return ep->blocked && !ep_find_room(ep, SHM_RECORD_MAX);
 }
 
-int shm_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
+static __attribute__((noinline)) int ep_msg_any(struct shm_ep *ep, const struct gy_hdr *hdr,
+						const void *body)
 {
-	struct shm_ep *ep = to_shm_ep(base);
 	const uint32_t n = shm_record_lines(hdr->len);
 	int err;
 
@@ -73,7 +73,20 @@ int shm_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
 		if (err)
 			return err;
 	}
-	shm_tx_put(&ep->tx, n, hdr, body);
+	shm_tx_put(&ep->tx, hdr, body, hdr->len);
+	ep_wake(ep);
+	return 0;
+}
+
+/* The body that fills a line, without a call. */
+int shm_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
+{
+	struct shm_ep *ep = to_shm_ep(base);
+	const uint32_t len = sizeof(ep->tx.next->body);
+
+	if (gy_unlikely(hdr->len != len || !shm_tx_fits(&ep->tx, 1)))
+		return ep_msg_any(ep, hdr, body);
+	shm_tx_put(&ep->tx, hdr, body, len);
 	ep_wake(ep);
 	return 0;
 }
@@ -105,7 +118,8 @@ int shm_ep_poll(struct gy_ep *base)
 
 	if (got <= 0)
 		return got || ep->blocked ? ep_poll_rest(ep, got) : 0;
-	gy_deliver(base, &hdr, body);
+	if (gy_unlikely(!gy_peer_take(base->peer, &hdr, body)))
+		gy_deliver(base, &hdr, body);
 	if (gy_unlikely(shm_rx_done(&ep->rx)))
 		ep_wake(ep);
 	return 1;

@@ -59,7 +59,8 @@ struct shm_tx {
 struct shm_rx {
 	struct shm_line *next, *end;
 	uint64_t word;
-	uint32_t taken, told;		/* lines done with, and as said in the ring */
+	uint32_t taken;			/* lines done with, as said in the ring */
+	uint32_t since, quarter;	/* lines since then; when to say so */
 	uint32_t lines;
 	struct shm_ring *ring;
 };
@@ -88,7 +89,8 @@ static inline void shm_rx_init(struct shm_rx *rx, struct shm_ring *ring, struct 
 			       uint32_t lines)
 {
 	*rx = (struct shm_rx){
-		.next = base, .end = base + lines, .lines = lines, .ring = ring, .word = SHM_FULL
+		.next = base, .end = base + lines, .lines = lines, .quarter = lines / 4,
+		.ring = ring, .word = SHM_FULL,
 	};
 }
 
@@ -114,21 +116,20 @@ static inline void shm_tx_shut(struct shm_tx *tx)
 	tx->limit = tx->sent;
 }
 
-/* Writes and publishes a record of n lines, which must fit. */
-static inline void shm_tx_put(struct shm_tx *tx, uint32_t n, const struct gy_hdr *hdr,
-			      const void *body)
+/* Writes and publishes a record, which must fit.  len: hdr->len; better where it is constant. */
+static inline void shm_tx_put(struct shm_tx *tx, const struct gy_hdr *hdr, const void *body,
+			      uint32_t len)
 {
+	const uint32_t n = shm_record_lines(len);
 	struct shm_line *line = tx->next, *next = line + n;
 
 	line->hdr = *hdr;
-	if (hdr->len == 8)
-		memcpy(line->body, body, 8);	/* two instructions instead of a call */
-	else if (hdr->len)
-		memcpy(line->body, body, hdr->len);
+	if (len)
+		memcpy(line->body, body, len);
 	if (next >= tx->end)
 		next -= tx->lines;
 	atomic_store_explicit(&next->word, 0, memory_order_relaxed);
-	atomic_store_explicit(&line->word, tx->word + hdr->len, memory_order_seq_cst);
+	atomic_store_explicit(&line->word, tx->word + len, memory_order_seq_cst);
 	tx->word += SHM_NEXT;
 	tx->next = next;
 	tx->sent += n;
@@ -148,14 +149,14 @@ static inline int shm_rx_get(struct shm_rx *rx, struct gy_hdr *hdr, const void *
 	if (len > GY_BODY_MAX)
 		return word ? -EPROTO : 0;
 	*hdr = line->hdr;
-	if (gy_unlikely(hdr->len != len))
+	if (gy_unlikely(hdr->len != (uint32_t)len))
 		return -EPROTO;
 	*body = line->body;
 	n = shm_record_lines((uint32_t)len);
 	line += n;
 	rx->next = line < rx->end ? line : line - rx->lines;
 	rx->word += SHM_NEXT;
-	rx->taken += n;
+	rx->since += n;
 	return 1;
 }
 
@@ -168,9 +169,10 @@ static inline bool shm_rx_any(const struct shm_rx *rx)
 /* The bodies so far have been used.  True: the producer has been told, and may wait for that. */
 static inline bool shm_rx_done(struct shm_rx *rx)
 {
-	if (gy_likely(rx->taken - rx->told < rx->lines / 4))
+	if (gy_likely(rx->since < rx->quarter))
 		return false;
-	rx->told = rx->taken;
+	rx->taken += rx->since;
+	rx->since = 0;
 	atomic_store_explicit(&rx->ring->taken, rx->taken, memory_order_seq_cst);
 	return true;
 }
