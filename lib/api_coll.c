@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/context.h"
+#include "lib/line.h"
 #include "lib/log.h"
 #include "lib/request.h"
 
@@ -151,7 +152,7 @@ static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	run_bind(e, req, choice);
 	run_bind_memory(&req->run, req->in, req->out);
 	req->line = req->run.total * req->run.es <= e->eager_bytes &&
-		    !gy_straight_prepare(e, &req->run);
+		    !gy_line_compile(e, &req->run);
 	if (req->line || bytes > e->eager_bytes)	/* else: its peers are not known yet */
 		req->bound = *key;
 	return 0;

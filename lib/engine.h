@@ -22,7 +22,7 @@
  * the poller, sleeps on the poll set, without the token; the others that wait sleep on `news`.
  *
  *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
- *   straight.c	the small-message executor		peer.c	   connections and their loss
+ *   straight.c	the small-message executor, by line.c	peer.c	   connections and their loss
  *   pool.c	slots					engine.c   token, waiting, time
  *   deliver.c	small messages that come		park.c	   small messages that wait
  *   control.c	control messages beside operations
@@ -207,7 +207,7 @@ struct gy_run {
 	bool dirty;			/* something may be possible */
 	bool straight;			/* the straight-line executor has it */
 	bool owned;			/* a port waits for its end: control.h */
-	struct gy_line *line;		/* its plan compiled for that; see straight.c */
+	struct gy_line *line;		/* its plan compiled for that; line.h */
 	struct gy_peer *waits_for;	/* straight: of which it last found nothing */
 	uint64_t moved_ns;		/* last progress, coarse clock */
 	uint64_t warned_ns, probed_ns;
@@ -419,8 +419,6 @@ static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 void gy_run_check_late(struct gy_engine *e, struct gy_run *run);
 
 /* ---- straight.c ---- */
-/* Compiles the run, whose fields are set: 0, or -errno when it cannot go by a line (now). */
-int gy_straight_prepare(struct gy_engine *e, struct gy_run *run);
 void gy_straight_run(struct gy_engine *e, struct gy_run *run);
 
 /* ---- stream.c ---- */

@@ -53,6 +53,8 @@ libgy_la_SOURCES += \
 	%D%/engine.h \
 	%D%/fpenv.h \
 	%D%/late.c \
+	%D%/line.c \
+	%D%/line.h \
 	%D%/mem.c \
 	%D%/p2p.c \
 	%D%/park.c \
