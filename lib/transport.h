@@ -176,7 +176,7 @@ struct gy_transport_ops {
 	 */
 	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 	int (*connect)(struct gy_ep *ep);
-	/* wire.h; owns fd from here */
+	/* wire.h; owns fd from here; < 0: why a lane but 0 cannot be had */
 	void (*accepted)(struct gy_ep *ep, unsigned lane, int fd);
 	void (*ep_close)(struct gy_ep *ep, bool drain);
 

@@ -49,7 +49,8 @@ void gy_wire_close(struct gy_wire *w);
 /*
  * Starts to connect lane (0 = small lane or control connection) of ep to its peer, whose addresses
  * are all tried, staggered, within the host timeout; a rank that is late, stopped or computing
- * still connects. Ends in ops->accepted(ep, lane, fd), on both sides, or in gy_ep_down(ep); never
+ * still connects. Ends in ops->accepted(ep, lane, fd), on both sides, or in gy_ep_down(ep), for
+ * lane 0, else ops->accepted(ep, lane, -errno), so that the transport takes all lanes down; never
  * inside this call.  Both ranks may dial lane 0 at once: one connection results (the lower
  * rank's).  Other lanes are dialled by the lower rank only.  -errno: nothing was started. When a
  * peer's hello arrives for a rank that has no endpoint yet, it is made by gy_peer_ep.

@@ -22,6 +22,7 @@
 
 #include "lib/alloc.h"
 #include "lib/context.h"
+#include "lib/log.h"
 #include "lib/net.h"
 #include "lib/peer.h"
 #include "lib/transport.h"
@@ -75,9 +76,16 @@ void wire_dial_free(struct wire_dial *d)
 static void wire_dial_fail(struct wire_dial *d, int err, const char *why)
 {
 	struct gy_ep *ep = d->ep;
+	const unsigned lane = d->lane;
 
 	wire_dial_free(d);
-	gy_ep_down(ep, err, why);
+	if (!lane) {
+		gy_ep_down(ep, err, why);
+		return;
+	}
+	/* The transport has other lanes to end, and the peer to let know by that. */
+	gy_info("lane %u to rank %d: %s", lane, ep->peer->rank, why);
+	ep->ops->accepted(ep, lane, err);
 }
 
 /* ---- attempts ---- */

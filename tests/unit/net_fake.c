@@ -198,6 +198,10 @@ static void fake_accepted(struct gy_ep *ep, unsigned lane, int fd)
 {
 	struct fake_peer *p = to_fake(ep);
 
+	if (fd < 0) {
+		gy_ep_down(ep, fd, "a lane cannot be had");
+		return;
+	}
 	p->accepted++;
 	if (lane >= FAKE_LANES) {
 		close(fd);

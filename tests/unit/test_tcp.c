@@ -407,6 +407,26 @@ static void test_one_lane_ends(void **state)
 	}
 }
 
+/* Bulk lanes are refused when the small one is up: both sides hear of it, once. */
+static void test_lanes_refused(void **state)
+{
+	int i;
+
+	fake_open(f, 2, &gy_tcp_ops, TIMEOUT_MS, true);
+	f[0].ctx.cfg.tcp_streams = f[1].ctx.cfg.tcp_streams = 16;
+	assert_non_null(fake_ep(&f[0], 1));
+	assert_int_equal(gy_tcp_ops.connect(test_a()->base.ep), 0);
+	fake_until(f, 2, (f[1].refuses = test_b()->up) && test_a()->up);
+	fake_until(f, 2, test_a()->down && test_b()->down);
+	assert_int_equal(test_a()->err, -ESTALE);
+	assert_int_equal(test_b()->err, -ECONNRESET);
+	for (i = 0; i < 100; i++)
+		fake_pump_all(f, 2);
+	assert_int_equal(test_a()->down, 1);
+	assert_int_equal(test_b()->down, 1);
+	test_disconnect();
+}
+
 /*
  * B stands still while A fills every buffer on the way, for longer than the host timeout: as its
  * kernel still answers, that is no reason to give it up.
@@ -618,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_revoke),
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_one_lane_ends),
+		cmocka_unit_test(test_lanes_refused),
 		cmocka_unit_test(test_standstill),
 		cmocka_unit_test(test_nonsense),
 		cmocka_unit_test(test_fuzz),

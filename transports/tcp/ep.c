@@ -278,6 +278,10 @@ static void tcp_accepted(struct gy_ep *ep, unsigned lane, int fd)
 	struct tcp_ep *te = to_tcp(ep);
 	int err;
 
+	if (fd < 0) {
+		tcp_down(te, fd, "a connection for bulk data to it cannot be made");
+		return;
+	}
 	if (te->state == TCP_DOWN || lane >= te->nlanes || te->lanes[lane].pfd.fd >= 0 ||
 	    (lane > 0) != (te->state == TCP_UP)) {
 		close(fd);
