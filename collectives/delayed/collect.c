@@ -17,23 +17,15 @@
 #include "lib/alloc.h"
 #include "lib/log.h"
 
-#define MOST(all, n, field) most(all, n, offsetof(struct gy_delayed_standing, field))
-
-static uint64_t standing_at(const struct gy_delayed_standing *s, size_t off)
+uint64_t gy_standing_most(const struct gy_delayed_standing *all, int n, size_t off)
 {
-	uint64_t value;
-
-	memcpy(&value, (const char *)s + off, sizeof(value));
-	return value;
-}
-
-static uint64_t most(const struct gy_delayed_standing *all, int n, size_t off)
-{
-	uint64_t value = 0;
+	uint64_t value = 0, at;
 	int r;
 
-	for (r = 0; r < n; r++)
-		value = gy_max(value, standing_at(&all[r], off));
+	for (r = 0; r < n; r++) {
+		memcpy(&at, (const char *)&all[r] + off, sizeof(at));
+		value = gy_max(value, at);
+	}
 	return value;
 }
 
@@ -79,9 +71,8 @@ static int standing_judge(const char *call, const struct gy_delayed_standing *al
 	return 0;
 }
 
-/* Everybody's standing, with the arguments or the error in own, into d->standings. */
-static int standing_gather(struct gyre_delayed *d, const char *call,
-			   struct gy_delayed_standing *own, struct gyre_comm *comm)
+int gy_standing_gather(struct gyre_delayed *d, const char *call, struct gy_delayed_standing *own,
+		       struct gyre_comm *comm)
 {
 	struct gy_engine *e = &d->ctx->engine;
 	int err;
@@ -119,11 +110,12 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 		snprintf(own.why, sizeof(own.why), "%d changes have not taken effect yet",
 			 GY_DELAYED_CHANGES);
 	}
-	err = standing_gather(d, "gyre_delayed_set", &own, d->calls);
+	err = gy_standing_gather(d, "gyre_delayed_set", &own, d->calls);
 	if (err)
 		return err;
-	change.round = gy_max(from_round, MOST(d->standings, d->calls->size, posted) + 1);
-	change.not_before = MOST(d->standings, d->calls->size, tick) + 1;
+	change.round =
+		gy_max(from_round, GY_STANDING_MOST(d->standings, d->calls->size, posted) + 1);
+	change.not_before = GY_STANDING_MOST(d->standings, d->calls->size, tick) + 1;
 	gy_engine_enter(&d->ctx->engine);
 	gy_delayed_change(d, &change);
 	gy_engine_leave(&d->ctx->engine);
@@ -199,7 +191,7 @@ static int drain_apply(struct gyre_delayed *d, uint64_t last)
 {
 	int err;
 
-	if (d->attr.payload == GYRE_PAYLOAD_RAW) {	/* results are the caller's to take */
+	if (d->attr.payload == GYRE_PAYLOAD_RAW) { /* results are the caller's to take */
 		drain_join(d, last);
 		return drain_wait(d, drain_has_committed_all);
 	}
@@ -214,8 +206,7 @@ static int drain_apply(struct gyre_delayed *d, uint64_t last)
 	return 0;
 }
 
-/* x and base come to where merge says, the anchor being there already. */
-static void drain_rebase(struct gyre_delayed *d, enum gyre_merge merge)
+void gy_delayed_rebase(struct gyre_delayed *d, enum gyre_merge merge)
 {
 	const struct gy_merge_apply m = {
 		.n = d->attr.count,
@@ -243,7 +234,7 @@ static int drain_last(struct gyre_delayed *d)
 		gy_engine_enter(&d->ctx->engine);
 		d->start = d->posted + 1;
 		for (i = 0; i < d->comm->size;
-		     i++)	/* all know: who is told would begin too early */
+		     i++) /* all know: who is told would begin too early */
 			d->members[i].told_start = d->start;
 		gy_engine_leave(&d->ctx->engine);
 	}
@@ -257,7 +248,7 @@ static int drain_last(struct gyre_delayed *d)
 	if (!gy_delayed_is_led(d))
 		d->last_post = last_post;
 	if (!err && gy_round_of(d, d->applied)->sums[0] <= 0)
-		drain_rebase(d, GYRE_MERGE_OVERWRITE);
+		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
 	return err;
 }
 
@@ -281,22 +272,22 @@ static int drain_rounds(struct gyre_delayed *d)
 	bool stepped;
 	int err;
 
-	next = MOST(d->standings, n, next);
-	tick = MOST(d->standings, n, tick);
+	next = GY_STANDING_MOST(d->standings, n, next);
+	tick = GY_STANDING_MOST(d->standings, n, tick);
 	stepped = drain_is_stepped(d);
-	drain_settle(d, MOST(d->standings, n, begun));
-	err = drain_apply(d, MOST(d->standings, n, begun));
+	drain_settle(d, GY_STANDING_MOST(d->standings, n, begun));
+	err = drain_apply(d, GY_STANDING_MOST(d->standings, n, begun));
 	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
 		return err;
-	if (stepped || !outer)	/* an optimizer over rounds moves on without any, too */
+	if (stepped || !outer) /* an optimizer over rounds moves on without any, too */
 		err = drain_last(d);
 	else
-		drain_rebase(d, GYRE_MERGE_OVERWRITE);
+		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
 	d->next = d->nchanges == nchanges ? next : tick + d->attr.period;
 	return err;
 }
 
-static void collect_freeze(struct gyre_delayed *d, bool *flag, bool value)
+void gy_delayed_freeze(struct gyre_delayed *d, bool *flag, bool value)
 {
 	gy_engine_enter(&d->ctx->engine);
 	*flag = value;
@@ -309,224 +300,14 @@ static int drain_merge_all(struct gyre_delayed *d)
 	struct gy_delayed_standing own = { .call = { GYRE_DRAIN_APPLY } };
 	int err;
 
-	collect_freeze(d, &d->frozen, true);
-	err = standing_gather(d, "gyre_delayed_drain", &own, d->calls);
+	gy_delayed_freeze(d, &d->frozen, true);
+	err = gy_standing_gather(d, "gyre_delayed_drain", &own, d->calls);
 	if (!err)
 		err = drain_rounds(d);
 	if (!err)
 		d->drained = d->tick;
-	collect_freeze(d, &d->frozen, false);
+	gy_delayed_freeze(d, &d->frozen, false);
 	return err;
-}
-
-/* ---- other communicators ---- */
-
-/* What is to become of rounds. */
-struct verdict {
-	uint64_t keep;	/* rounds up to this one are merged by all */
-	int furthest;	/* COMMIT_NONE: whose anchor all take; -1: nobody's */
-	uint64_t known;	/* AGREED: the last whose tick all know */
-	uint64_t tick;	/* the largest */
-};
-
-static uint64_t least_done(const struct gy_delayed_standing *all, int n)
-{
-	uint64_t done = all[0].done;
-	int r;
-
-	for (r = 1; r < n; r++)
-		done = gy_min(done, all[r].done);
-	return done;
-}
-
-static uint64_t least_committed(const struct gy_delayed_standing *all, int n)
-{
-	uint64_t committed = all[0].committed;
-	int r;
-
-	for (r = 1; r < n; r++)
-		committed = gy_min(committed, all[r].committed);
-	return committed;
-}
-
-/* abort: rounds that nobody has merged are not. */
-static int verdict_reach(const struct gyre_delayed *d, int n, bool abort, struct verdict *v)
-{
-	const struct gy_delayed_standing *all = d->standings;
-	const uint64_t applied = MOST(all, n, applied), done = least_done(all, n);
-	const bool said = d->attr.commit == GYRE_COMMIT_ALL || d->attr.apply == GYRE_APPLY_AGREED;
-	int r;
-
-	*v = (struct verdict){
-		.keep = abort  ? applied
-			: said ? MOST(all, n, committed)
-			       : gy_max(done, applied),
-		.furthest = -1,
-		.known = least_committed(all, n),
-		.tick = MOST(all, n, tick),
-	};
-	if (v->keep <= done)
-		return 0;
-	if (said) {
-		gy_err("round %llu is committed, and not done on all ranks",
-		       (unsigned long long)v->keep);
-		return -EPROTO;
-	}
-	for (r = n - 1; r >= 0; r--)
-		if (all[r].applied == applied)
-			v->furthest = r;
-	return 0;
-}
-
-/* The anchor of the rank that is furthest, and what moves it, into *vectorsp. */
-static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
-			void **vectorsp)
-{
-	const size_t n = d->attr.count, bytes = n * gyre_type_size(d->attr.type);
-	const size_t nvectors = d->velocity ? 2 : 1;
-	void *vectors;
-	int err;
-
-	if (v->furthest < 0 || !d->anchor)
-		return 0;
-	vectors = gy_alloc_array(nvectors, bytes);
-	if (!vectors) {
-		gy_engine_enter(&d->ctx->engine);
-		gy_comm_fail(calls, -ENOMEM, "rank %d has no memory for an anchor", calls->rank);
-		gy_engine_leave(&d->ctx->engine);
-		return -ENOMEM;
-	}
-	memcpy(vectors, d->anchor, bytes);
-	if (d->velocity)
-		memcpy((char *)vectors + bytes, d->velocity, bytes);
-	err = gyre_broadcast(vectors, n * nvectors, d->attr.type, v->furthest, calls);
-	if (err)
-		gy_free(vectors);
-	else
-		*vectorsp = vectors;
-	return err;
-}
-
-/* This rank has not merged rounds that are in the anchor of others: it takes that. */
-static void anchor_take(struct gyre_delayed *d, uint64_t keep, const void *vectors)
-{
-	const size_t bytes = d->attr.count * gyre_type_size(d->attr.type);
-
-	while (d->applied < keep)
-		gy_round_of(d, ++d->applied)->state = GY_ROUND_FREE;
-	d->model_known = false;
-	if (!vectors)
-		return;
-	memcpy(d->anchor, vectors, bytes);
-	if (d->velocity)
-		memcpy(d->velocity, (const char *)vectors + bytes, bytes);
-	drain_rebase(d, GYRE_MERGE_ADD_DIFF);
-}
-
-static void keep_rounds(struct gyre_delayed *d, const struct verdict *v)
-{
-	uint64_t k;
-
-	d->last_apply = 0;
-	for (k = d->applied + 1; k <= v->keep; k++) {
-		struct gy_round *r = gy_round_of(d, k);
-
-		r->state = GY_ROUND_COMMITTED;
-		/* whatever some may have heard; who has merged the one before is beyond its tick */
-		if (d->attr.apply == GYRE_APPLY_AGREED && k > v->known)
-			r->apply_tick = gy_max(d->last_apply, v->tick + 1);
-		d->last_apply = r->apply_tick;
-	}
-	d->posted = d->started = d->done = d->committed = v->keep;
-}
-
-/* The schedule of the rank that has heard of most changes. */
-static void schedule_take(struct gyre_delayed *d, int n, const struct verdict *v)
-{
-	const struct gy_delayed_standing *s = &d->standings[0];
-	int r;
-
-	for (r = 1; r < n; r++)
-		if (d->standings[r].nsets > s->nsets)
-			s = &d->standings[r];
-	d->nsets = s->nsets;
-	d->nchanges = s->nchanges;
-	d->attr.delay = s->delay;
-	d->attr.period = s->period;
-	memcpy(d->changes, s->changes, sizeof(d->changes));
-	gy_delayed_changes_take(d);
-	d->next = v->tick + d->attr.period;
-}
-
-/* Cannot fail: all ranks do the same. */
-static void handle_move(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
-			struct gyre_comm *comm, const void *vectors)
-{
-	gy_rounds_close(d);
-	gyre_comm_destroy(d->calls);
-	d->calls = calls;
-	d->comm = comm;
-	gy_rounds_abort(d, v->keep);
-	if (v->furthest >= 0)
-		anchor_take(d, v->keep, vectors);
-	keep_rounds(d, v);
-	schedule_take(d, comm->size, v);
-	d->start = gy_delayed_is_led(d) ? v->keep : GY_NO_TICK;
-	d->frozen = d->parted = false;
-	d->drained = d->tick;
-	d->epoch = 0;
-	gy_rounds_open(d);
-}
-
-static int handle_rebind(struct gyre_delayed *d, const char *call, bool abort,
-			 struct gyre_comm *parent)
-{
-	struct gy_delayed_standing own = { .call = { abort } };
-	struct gyre_comm *calls = NULL, *comm = NULL;
-	void *vectors = NULL;
-	struct verdict v;
-	int err;
-
-	err = gyre_comm_split(parent, 0, 0, &calls);
-	if (!err)
-		err = gyre_comm_split(calls, 0, 0, &comm);
-	if (err)
-		goto destroy_comms;
-	collect_freeze(d, &d->parted, true);
-	err = standing_gather(d, call, &own, calls);
-	if (!err)
-		err = verdict_reach(d, calls->size, abort, &v);
-	if (!err)
-		err = anchor_fetch(d, &v, calls, &vectors);
-	if (err)
-		goto destroy_comms;
-	handle_move(d, &v, calls, comm, vectors);
-	gy_free(vectors);
-	return 0;
-
-destroy_comms:
-	/* Refused, by all alike: the handle goes on as it was.  Else some may have moved. */
-	if (d->parted && !gyre_comm_status(calls, NULL, 0))
-		collect_freeze(d, &d->parted, false);
-	gyre_comm_destroy(comm);
-	gyre_comm_destroy(calls);
-	return err;
-}
-
-int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm)
-{
-	const char *what = !d	   ? "d is NULL"
-			   : !comm ? "comm is NULL"
-			   : comm->ctx != d->ctx || comm->size > d->maxranks
-				   ? "comm is not of ranks that have the handle"
-				   : NULL;
-
-	if (what) {
-		gy_err("gyre_delayed_rebind: %s", what);
-		return -EINVAL;
-	}
-	gy_delayed_begin(d);
-	return handle_rebind(d, "gyre_delayed_rebind", false, comm);
 }
 
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how)
@@ -537,5 +318,5 @@ int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how)
 	}
 	gy_delayed_begin(d);
 	return how == GYRE_DRAIN_APPLY ? drain_merge_all(d)
-				       : handle_rebind(d, "gyre_delayed_drain", true, d->calls);
+				       : gy_delayed_move(d, "gyre_delayed_drain", true, d->calls);
 }

@@ -20,8 +20,8 @@
  * Locking: driver, but for what is the caller's: the pass over memory of a FILLING round and of a
  * COMMITTED one is made without the token.
  *
- *   create.c  attributes, memory, the end	round.c    states, control messages
- *   tick.c    triggers, posting, merging	collect.c  set, drain, rebind
+ *   attr.c    create.c  memory, the end	round.c    states, control messages
+ *   tick.c    triggers; post.c, apply.c	collect.c  set, drain; rebind.c
  *   merge.c   passes over memory		save.c     adapt.c  presets.c
  */
 #include <gyre/delayed.h>
@@ -176,7 +176,7 @@ static inline uint64_t gy_delayed_now(const struct gyre_delayed *d)
 	return d->ctx->sys->ops->now_ns(d->ctx->sys);
 }
 
-/* ---- create.c ---- */
+/* ---- attr.c ---- */
 /* Rounds in flight that attributes need; 0: they do not say. */
 uint64_t gy_delayed_ring(const struct gyre_delayed_attr *attr);
 /*
@@ -210,16 +210,48 @@ void gy_rounds_abort(struct gyre_delayed *d, uint64_t last);
 int gy_delayed_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_delayed *d),
 		    uint64_t *blocked_ns);
 
-/* ---- tick.c ---- */
-/* Before each call: a result that was handed out is over. */
-void gy_delayed_begin(struct gyre_delayed *d);
+/* ---- post.c ---- */
 /*
  * Posts a round.  v: RAW's contribution, else NULL; last: without filter, the last of a drain.
  * -EAGAIN: no slot is free; -errno: the communicator has failed.
  */
 int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last);
+/*
+ * FRESH: the round that waits for others, if what it has from here is older than this tick.  It is
+ * then FILLING, as if nothing had been taken for it: post_again follows.  NULL: there is none.
+ * Token held.
+ */
+struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight);
+int gy_delayed_post_again(struct gyre_delayed *d, struct gy_round *r, double weight);
+
+/* ---- apply.c ---- */
+struct gy_merge_apply;
+/* What the average of a round is made of; nothing is to be merged by it yet. */
+struct gy_merge_apply gy_delayed_merge_of(const struct gyre_delayed *d, const struct gy_round *r);
 /* Merges the oldest round in flight, which is COMMITTED, by that rule.  0, or outer's error. */
 int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge);
+/* All that is due, in order; waits where it must. */
+int gy_delayed_merge_due(struct gyre_delayed *d, struct gyre_tick *t);
+
+/* ---- collect.c ---- */
+/* Everybody's standing, with the arguments or the error in own, into d->standings. */
+int gy_standing_gather(struct gyre_delayed *d, const char *call, struct gy_delayed_standing *own,
+		       struct gyre_comm *comm);
+uint64_t gy_standing_most(const struct gy_delayed_standing *all, int n, size_t off);
+#define GY_STANDING_MOST(all, n, field) \
+	gy_standing_most(all, n, offsetof(struct gy_delayed_standing, field))
+/* x and base come to where merge says, the anchor being there already. */
+void gy_delayed_rebase(struct gyre_delayed *d, enum gyre_merge merge);
+/* d->frozen or d->parted. */
+void gy_delayed_freeze(struct gyre_delayed *d, bool *flag, bool value);
+
+/* ---- rebind.c ---- */
+/* Goes on in a communicator of parent's ranks; abort: rounds that nobody has merged are not. */
+int gy_delayed_move(struct gyre_delayed *d, const char *call, bool abort, struct gyre_comm *parent);
+
+/* ---- tick.c ---- */
+/* Before each call: a result that was handed out is over. */
+void gy_delayed_begin(struct gyre_delayed *d);
 /* From that round on; rounds before it have been posted here or will be.  Token held. */
 void gy_delayed_change(struct gyre_delayed *d, const struct gy_delayed_change *change);
 /* Puts changes in force that are due for round d->posted + 1.  Token held. */

@@ -2,6 +2,8 @@
 libgy_la_SOURCES += \
 	%D%/adapt.c \
 	%D%/adapt.h \
+	%D%/apply.c \
+	%D%/attr.c \
 	%D%/collect.c \
 	%D%/create.c \
 	%D%/delayed.h \
@@ -9,7 +11,9 @@ libgy_la_SOURCES += \
 	%D%/merge.c \
 	%D%/merge.h \
 	%D%/merge_loops.h \
+	%D%/post.c \
 	%D%/presets.c \
+	%D%/rebind.c \
 	%D%/round.c \
 	%D%/save.c \
 	%D%/tick.c

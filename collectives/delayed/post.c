@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * collectives/delayed/post.c - taking what a rank contributes to a round.
+ *
+ * Cost: one pass over x, base and the slot, without the token.  FRESH: a tick between a post and
+ * the start of its round is a post too, with DELTA and a copy.
+ */
+#include <errno.h>
+
+#include "collectives/delayed/delayed.h"
+#include "collectives/delayed/merge.h"
+
+/* MODEL, and this rank abstains: it comes to the average from the model that all had before. */
+static void post_model_again(struct gyre_delayed *d, struct gy_round *r)
+{
+	struct gy_merge_apply m = gy_delayed_merge_of(d, r);
+
+	r->ignored = !d->model_known;
+	if (r->ignored || d->model_sum == 0)
+		return;
+	m.weight_sum = d->model_sum;
+	m.factor = 1;
+	m.avg = r->own;
+	gy_merge_apply(&m);
+	d->model_sum = 0;
+}
+
+/* False: it is not finite, and base is as it was. */
+static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
+{
+	const bool check = d->attr.flags & GYRE_DELAYED_CHECK_FINITE;
+	const uint64_t steps = d->tick - d->taken;
+	const double scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
+								   : r->weight;
+	struct gy_merge_post p = {
+		.n = d->attr.count,
+		.type = d->attr.type,
+		.wire = d->attr.wire,
+		.x = v ? v : d->x,
+		.b = d->base,
+		.own = r->own,
+		.scale = scale,
+	};
+
+	r->contributes = true;
+	d->residue |= d->base && (filter || d->attr.wire != d->attr.type);
+	r->weights[0] = r->weight;
+	r->weights[1] = r->weight * (double)steps;
+	r->in_place = scale != 1 || d->attr.wire != d->attr.type;
+	if (r->in_place)
+		p.red = r->red;
+	if (filter || (check && p.b)) {
+		gy_merge_progress(p.type, p.own, p.x, p.b, p.n);
+		if (filter)
+			d->attr.filter(d->attr.filter_arg, p.own, p.n, r->number);
+		p.x = NULL;
+	}
+	if (check && !gy_merge_finite(p.type, p.x ? p.x : p.own, p.n)) {
+		r->contributes = false;
+		return false;
+	}
+	gy_merge_post(&p);
+	if (r->post_tick == d->tick) /* else FRESH: it is in the place of another */
+		d->stats.bytes += d->attr.count * gyre_type_size(d->attr.wire);
+	return true;
+}
+
+/* Without the token: the round is FILLING.  False: what it was to contribute is not finite. */
+static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
+		      bool last)
+{
+	const uint64_t start = gy_delayed_now(d);
+	bool finite = true;
+
+	/* divided by its steps, no step is nothing */
+	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && d->tick == d->taken)
+		weight = 0;
+	/* the last round of a drain may have none: with MODEL it still needs each rank's x */
+	if (d->attr.flags & GYRE_DELAYED_WEIGHT_STEPS)
+		weight *= (double)gy_max(d->tick - d->taken, UINT64_C(1));
+	r->weight = weight;
+	if (weight > 0)
+		finite = post_take(d, r, v, d->attr.filter && !last);
+	else if (d->attr.payload == GYRE_PAYLOAD_MODEL)
+		post_model_again(d, r);
+	d->stats.abstained += weight <= 0;
+	d->stats.merge_ns += gy_delayed_now(d) - start;
+	return finite;
+}
+
+static struct gy_round *post_slot(struct gyre_delayed *d, int *err)
+{
+	*err = gy_delayed_status(d);
+	if (!*err && gy_rounds_inflight(d) == d->nrounds)
+		*err = -EAGAIN;
+	if (*err)
+		return NULL;
+	d->stats.posted++;
+	return gy_round_take(d);
+}
+
+/* The round is FILLING, and filled; finite: with what may be sent. */
+static int post_finish(struct gyre_delayed *d, struct gy_round *r, bool finite)
+{
+	struct gy_engine *e = &d->ctx->engine;
+
+	gy_engine_enter(e);
+	if (r->contributes)
+		d->taken = d->tick;
+	d->last_post = r->post_tick;
+	r->state = GY_ROUND_POSTED;
+	if (!finite)
+		gy_comm_fail(d->comm, -EDOM,
+			     "rank %d's contribution to round %llu has NaN or infinity",
+			     d->comm->rank, (unsigned long long)r->number);
+	gy_delayed_changes_take(d);
+	gy_rounds_pump(d);
+	gy_engine_exit(e);
+	return finite ? 0 : -EDOM;
+}
+
+int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	struct gy_round *r;
+	int err;
+
+	gy_engine_enter(e);
+	r = post_slot(d, &err);
+	gy_engine_leave(e);
+	if (!r)
+		return err;
+	return post_finish(d, r, post_fill(d, r, v, weight, last));
+}
+
+struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight)
+{
+	struct gy_round *r = gy_round_of(d, d->posted);
+
+	if (!(d->attr.flags & GYRE_DELAYED_FRESH) || weight <= 0 || !gy_rounds_inflight(d) ||
+	    r->state != GY_ROUND_POSTED || r->nstarted || !r->contributes || d->taken == d->tick)
+		return NULL;
+	gy_assert(gy_rounds_inflight(d) == 1);
+	r->state = GY_ROUND_FILLING;
+	d->taken = r->taken_before;
+	return r;
+}
+
+int gy_delayed_post_again(struct gyre_delayed *d, struct gy_round *r, double weight)
+{
+	if (d->base) /* nothing else is in flight */
+		gy_merge_unpost(d->attr.type, d->base, d->anchor, d->inflight, 0, d->attr.count);
+	return post_finish(d, r, post_fill(d, r, NULL, weight, false));
+}
