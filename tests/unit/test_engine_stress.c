@@ -34,6 +34,7 @@
 #define LOST_NS (4 * 6000000000ull)	/* what a sleep lasts at most, once all are connected */
 
 #define LATE_S 40e-6		/* longer than others yield before they sleep */
+#define LATEST_S 2e-3		/* on a busy machine they take longer */
 #define QUIET_MS 30
 #define QUIET_WAITS 100		/* the progress threads nap, for 20 ms each time */
 
@@ -50,6 +51,11 @@ static _Thread_local uint64_t dice;
 static struct stress_sys *to_stress(struct gy_sys *sys)
 {
 	return gy_container_of(sys, struct stress_sys, base);
+}
+
+static unsigned long stress_waits(const struct stress_sys *s)
+{
+	return atomic_load(&s->sleeps) + atomic_load(&s->words);
 }
 
 static bool one_in(unsigned n)
@@ -304,13 +310,18 @@ static int worker_op(struct worker *w, int64_t difference)
 	}
 }
 
-static void worker_be_late(void)
+/* Until somebody sleeps, if that is soon. */
+static void worker_be_late(const struct worker *w)
 {
-	const double end = inproc_seconds() + LATE_S * inproc_slowdown();
+	const struct stress_sys *s = &w->round->sys;
+	const double start = inproc_seconds();
+	const unsigned long before = stress_waits(s);
+	double late;
 
-	do
+	do {
 		sched_yield();
-	while (inproc_seconds() < end);
+		late = inproc_seconds() - start;
+	} while (late < (stress_waits(s) == before ? LATEST_S : LATE_S) * inproc_slowdown());
 }
 
 static void worker_run(struct worker *w, unsigned long ops)
@@ -326,7 +337,7 @@ static void worker_run(struct worker *w, unsigned long ops)
 		w->sum = w->rank->rank ? a + d : a;
 		w->total = -1;
 		if (inproc_random(&w->own) % 4 == 0)
-			worker_be_late();
+			worker_be_late(w);
 		start = inproc_seconds();
 		atomic_store(&w->since, start);
 		err = worker_op(w, d);
@@ -362,11 +373,6 @@ static void *worker_await(void *arg)
 	if (err)
 		worker_complain(w, 0, gyre_strerror(err));
 	return NULL;
-}
-
-static unsigned long stress_waits(const struct stress_sys *s)
-{
-	return atomic_load(&s->sleeps) + atomic_load(&s->words);
 }
 
 /* Threads that have nothing to do but wait must not keep each other awake. */
@@ -511,7 +517,7 @@ static int round_run(struct round *round)
 	err = inproc_run(&round->job, rank_main, round);
 	atomic_store(&round->over, true);
 	pthread_join(watch, NULL);
-	waits = atomic_load(&s->sleeps) + atomic_load(&s->words);
+	waits = stress_waits(s);
 	printf("%s, progress %s: %u threads a rank, %lu operations each, %.1f s; %lu sleeps, %lu "
 	       "waits, %lu rings, %lu notices\n",
 	       round->transport, round->progress, round->nthreads, round->ops,
