@@ -223,14 +223,15 @@ static inline bool call_is_running(const struct gyre_request *req)
 
 /*
  * The request of a small call stays with its communicator: the next call is likely the same.  Not
- * in the place of one that another thread's call is running.
+ * in the place of one that another thread's call is running, or was when the communicator failed.
  */
 static void call_keep(struct gy_engine *e, struct gyre_request *req)
 {
 	struct gyre_comm *comm = req->bound.comm;
 	struct gyre_request *before = comm->last;
 
-	if (before && call_is_running(before)) {
+	if (before &&
+	    (call_is_running(before) || atomic_load_explicit(&comm->err, memory_order_relaxed))) {
 		gy_request_put(e, req);
 		return;
 	}

@@ -268,7 +268,8 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 
 /*
  * A lost peer's connection, which its transport still has, ends, so that the peer learns of it at
- * once.  What still looks at the endpoint finds one that never comes up.
+ * once.  What still looks at the endpoint finds one that never comes up.  It may not read, so
+ * nothing waits for it to have what it was told.
  */
 static void peer_hang_up(struct gy_peer *peer)
 {
@@ -276,7 +277,7 @@ static void peer_hang_up(struct gy_peer *peer)
 
 	peer->hangs_up = old->ops->ep_open(old->nic, peer, &peer->ep) != 0;
 	if (!peer->hangs_up)		/* else there is no memory: at the next tick */
-		old->ops->ep_close(old, true);
+		old->ops->ep_close(old, false);
 }
 
 /* Told first: it may be waiting for us, and once lost it hears nothing more from us. */

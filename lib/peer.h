@@ -85,11 +85,12 @@ static inline void gy_peer_credited(struct gy_peer *peer, uint32_t credit)
 	const uint32_t more = credit - peer->eager_acked;
 	struct gy_list *pos;
 
-	if (gy_unlikely(more > peer->eager_sent - peer->eager_acked))
-		return;		/* it cannot be */
+	/* None, or, where it is more than we have sent, nonsense. */
+	if (gy_unlikely(more - 1 >= peer->eager_sent - peer->eager_acked))
+		return;
 	peer->eager_acked = credit;
 	gy_list_for_each(pos, &peer->streams)
-		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty |= more != 0;
+		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
 }
 
 /*

@@ -82,10 +82,12 @@ static gy_cold void straight_give_back(struct gy_engine *e, struct gy_run *run,
 		}
 		straight_hdr(run, w);
 		p = gy_park(e, w->peer, &run->hdr, straight_at(run, w->space, w->off));
-		if (p)
+		if (p) {
 			gy_list_add_tail(&w->peer->parked, &p->link);
-		else
-			gy_comm_fail(run->comm, -ENOMEM, "no memory to run a collective");
+			continue;
+		}
+		gy_peer_consumed(e, w->peer, w->len);
+		gy_comm_fail(run->comm, -ENOMEM, "no memory to run a collective");
 	}
 }
 

@@ -268,8 +268,11 @@ static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s,
 {
 	const unsigned i = s->sent / s->run->grain % GY_STREAM_SLOTS;
 
+	/* Whether or not the grain before has a slot: it is freed by that place. */
+	if (stream_has_come_round(s))
+		return NULL;
 	if (!s->op->source || s->slot[i])
-		return stream_has_come_round(s) ? NULL : s->slot[i];
+		return s->slot[i];
 	s->slot[i] = gy_slot_get(&e->pool, gy_run_needs(s->run, s->op) && s->freed == s->sent);
 	if (s->slot[i]) {
 		s->slot[i]->users = 1;

@@ -27,6 +27,8 @@ static hwloc_topology_t topology_get(struct gy_topology *t)
 		gy_warn("hwloc cannot be used: what is shared on this machine is not known");
 		return NULL;
 	}
+	/* Processors have the same numbers in every container of the machine. */
+	hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
 	hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, "x86");
 	if (hwloc_topology_load(topology)) {
 		gy_warn("hwloc cannot read the topology of this machine");

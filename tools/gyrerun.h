@@ -148,8 +148,8 @@ void gr_frame_send(struct gr_child *c, enum gr_frame type, int value, const void
 void gr_child_feed(struct gr_child *c, const void *data, size_t len);
 void gr_child_feed_end(struct gr_child *c);
 void gr_child_flush(struct gr_child *c);
-/* is_node: reads what the job is from stdin. */
 /* Whether its gyrerun --node has never spoken: something in between has failed. */
 bool gr_node_is_mute(const struct gr_child *c);
+/* is_node: reads what the job is from stdin. */
 void gr_node_read(struct gr_job *job);
 #endif

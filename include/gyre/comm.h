@@ -40,8 +40,8 @@ int gyre_comm_agree(struct gyre_comm *comm, uint64_t *flags);
 
 /*
  * Likewise, and *newp is a communicator of the members that are left, in the same order, which
- * works; it is the caller's, as comm still is.  Errors: as gyre_comm_agree, but -EOWNERDEAD; and
- * -ENOSPC and -ENOMEM, as gyre_comm_split.
+ * works; it is the caller's, as comm still is.  Errors: as gyre_comm_agree, but -EOWNERDEAD; and on
+ * all ranks -ENOSPC and -ENOMEM, as gyre_comm_split.
  */
 int gyre_comm_shrink(struct gyre_comm *comm, struct gyre_comm **newp);
 

@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/context.h"
+#include "lib/peer.h"
 #include "tests/long.h"
 #include "tests/multi/faults.h"
 
@@ -146,6 +148,7 @@ static void recall_owner(struct recall *r)
 		err |= gyre_isend(r->small + i * SMALL, SMALL, GYRE_F32, 1, 1, r->world,
 				  &others[n++]);
 	recall_expect(r, !err, "isend", err);
+	recall_expect(r, r->ctx->engine.peers[1]->blocked, "no room left", 0);
 	gyre_comm_destroy(r->comm);
 	err = gyre_request_wait(&req, NULL);
 	recall_expect(r, err == -ECANCELED, "a send on what was destroyed", err);

@@ -48,6 +48,8 @@ struct shm_page {
 	_Alignas(GY_CACHELINE) struct gy_recalls recalls;
 };
 
+_Static_assert(sizeof(struct shm_page) <= 4096, "a page");
+
 enum shm_note_kind { SHM_HELLO = 1, SHM_VERDICT, SHM_SEGMENT, SHM_FREE };
 
 #define SHM_MAGIC 0x326d6873	/* "shm2": layout of notes, rings and pages */

@@ -279,7 +279,12 @@ static void tcp_accepted(struct gy_ep *ep, unsigned lane, int fd)
 	int err;
 
 	if (fd < 0) {
-		tcp_down(te, fd, "a connection for bulk data to it cannot be made");
+		tcp_enter(te);
+		if (te->state == TCP_UP)
+			tcp_small_recv(te);	/* the peer may have said why */
+		if (!te->closed)
+			tcp_down(te, fd, "a connection for bulk data to it cannot be made");
+		tcp_leave(te);
 		return;
 	}
 	if (te->state == TCP_DOWN || lane >= te->nlanes || te->lanes[lane].pfd.fd >= 0 ||
