@@ -12,7 +12,7 @@ static const struct methods_row methods_table[] = {
 	{ "dts", "the progress of period steps, corrected delay steps later",
 	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
 	{ "dts-overwrite", "likewise without correction: the late mean replaces the model",
-	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
+	  METHODS_DELAY | METHODS_PERIOD, .delay = 2, .period = 4 },
 	{ "lasgd", "models averaged when all have done period steps; nobody waits",
 	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS, .period = 1, .own_pace = true },
 	{ "local", "models averaged every period steps",
