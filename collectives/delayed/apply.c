@@ -78,7 +78,7 @@ static uint32_t merge_staleness(const struct gyre_delayed *d, const struct gy_ro
 {
 	const bool fresh = r->contributes && d->attr.flags & GYRE_DELAYED_FRESH;
 
-	return (uint32_t)(d->tick - (fresh ? d->taken : r->post_tick));
+	return (uint32_t)gy_ticks_since(d, fresh ? d->taken : r->post_tick);
 }
 
 static void merge_describe(const struct gyre_delayed *d, const struct gy_round *r,

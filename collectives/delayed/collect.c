@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * collectives/delayed/collect.c - what all ranks of a handle do together: change the schedule,
- * drain, go on after a failure.
+ * collectives/delayed/collect.c - what all ranks of a handle do together: say where they are,
+ * change the schedule, drain; rebind.c goes on after a failure.
  *
  * Each begins with an allgather of where the ranks are; from there on each decides for itself, and
  * all alike.
- * Failure: of set and of rebind, as if it had not been called; of drain, rounds stay in flight.
+ * Failure: of set, as if it had not been called; of drain, rounds stay in flight.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,6 @@
 #include <gyre/coll.h>
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
-#include "lib/alloc.h"
 #include "lib/log.h"
 
 uint64_t gy_standing_most(const struct gy_delayed_standing *all, int n, size_t off)
@@ -224,21 +223,37 @@ void gy_delayed_rebase(struct gyre_delayed *d, enum gyre_merge merge)
 		gy_merge_apply(&m);
 }
 
+/*
+ * The round that all begin by themselves: who were told would begin too early.  The slot is taken
+ * under the same token, else the driver may join the round without this rank's progress.
+ */
+static struct gy_round *drain_slot(struct gyre_delayed *d, int *err)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	struct gy_round *r;
+	int i;
+
+	gy_engine_enter(e);
+	r = gy_delayed_slot(d, err);
+	if (r && gy_delayed_is_led(d)) {
+		d->start = d->posted;
+		for (i = 0; i < d->comm->size; i++)
+			d->members[i].told_start = d->start;
+	}
+	gy_engine_leave(e);
+	return r;
+}
+
 /* One more round, which nobody waits for later: all that has not been contributed. */
 static int drain_last(struct gyre_delayed *d)
 {
 	const uint64_t last_post = d->last_post;
-	int i, err;
+	struct gy_round *r;
+	int err;
 
-	if (gy_delayed_is_led(d)) {
-		gy_engine_enter(&d->ctx->engine);
-		d->start = d->posted + 1;
-		for (i = 0; i < d->comm->size;
-		     i++) /* all know: who is told would begin too early */
-			d->members[i].told_start = d->start;
-		gy_engine_leave(&d->ctx->engine);
-	}
-	err = gy_delayed_post(d, NULL, d->weight, true);
+	r = drain_slot(d, &err);
+	if (r)
+		err = gy_delayed_fill(d, r, NULL, d->weight, true);
 	if (!err)
 		err = drain_wait(d, drain_is_committed);
 	if (!err)

@@ -49,6 +49,7 @@ struct gy_round {
 	bool in_place;		/* what is sent is in red, not in own */
 	bool ignored;		/* MODEL: nothing to correct x by: it stays as it is */
 	bool averaged;		/* red holds the average */
+	bool abstains;		/* posted, with weight 0 */
 	unsigned nstarted;	/* of its two requests */
 	uint64_t post_tick;
 	uint64_t apply_tick;	/* FIXED, AGREED; GY_NO_TICK: not known yet */
@@ -158,6 +159,15 @@ static inline unsigned gy_rounds_inflight(const struct gyre_delayed *d)
 	return (unsigned)(d->posted - d->applied);
 }
 
+/*
+ * Ticks since that one.  A tick that times out after it has posted does not count, so what it has
+ * posted may be of a tick that is still to come: 0.
+ */
+static inline uint64_t gy_ticks_since(const struct gyre_delayed *d, uint64_t tick)
+{
+	return d->tick > tick ? d->tick - tick : 0;
+}
+
 /* Rounds begin when the leader says so. */
 static inline bool gy_delayed_is_led(const struct gyre_delayed *d)
 {
@@ -212,14 +222,18 @@ int gy_delayed_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_dela
 
 /* ---- post.c ---- */
 /*
- * Posts a round.  v: RAW's contribution, else NULL; last: without filter, the last of a drain.
- * -EAGAIN: no slot is free; -errno: the communicator has failed.
+ * A round to post: it is FILLING, and fill follows.  NULL: *err says why, -EAGAIN: no slot is free,
+ * or -errno: the communicator has failed.  Token held, since what calls for a round (none is in
+ * flight) is over when the driver joins one.
  */
-int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last);
+struct gy_round *gy_delayed_slot(struct gyre_delayed *d, int *err);
+/* v: RAW's contribution, else NULL; last: without filter, the last of a drain. */
+int gy_delayed_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
+		    bool last);
 /*
- * FRESH: the round that waits for others, if what it has from here is older than this tick.  It is
- * then FILLING, as if nothing had been taken for it: post_again follows.  NULL: there is none.
- * Token held.
+ * FRESH: the round that waits for others, if it has nothing from here, or what is older than this
+ * tick.  It is then FILLING, as if nothing had been taken for it: post_again follows.  NULL: there
+ * is none.  Token held.
  */
 struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight);
 int gy_delayed_post_again(struct gyre_delayed *d, struct gy_round *r, double weight);

@@ -29,7 +29,8 @@ static void post_model_again(struct gyre_delayed *d, struct gy_round *r)
 static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
 {
 	const bool check = d->attr.flags & GYRE_DELAYED_CHECK_FINITE;
-	const uint64_t steps = d->tick - d->taken;
+	const bool again = r->contributes; /* FRESH: in the place of what it had */
+	const uint64_t steps = gy_ticks_since(d, d->taken);
 	const double scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
 								   : r->weight;
 	struct gy_merge_post p = {
@@ -60,7 +61,7 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 		return false;
 	}
 	gy_merge_post(&p);
-	if (r->post_tick == d->tick) /* else FRESH: it is in the place of another */
+	if (!again)
 		d->stats.bytes += d->attr.count * gyre_type_size(d->attr.wire);
 	return true;
 }
@@ -69,26 +70,29 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
 		      bool last)
 {
+	const uint64_t steps = gy_ticks_since(d, d->taken);
 	const uint64_t start = gy_delayed_now(d);
 	bool finite = true;
 
 	/* divided by its steps, no step is nothing */
-	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && d->tick == d->taken)
+	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && !steps)
 		weight = 0;
 	/* the last round of a drain may have none: with MODEL it still needs each rank's x */
 	if (d->attr.flags & GYRE_DELAYED_WEIGHT_STEPS)
-		weight *= (double)gy_max(d->tick - d->taken, UINT64_C(1));
+		weight *= (double)gy_max(steps, UINT64_C(1));
 	r->weight = weight;
 	if (weight > 0)
 		finite = post_take(d, r, v, d->attr.filter && !last);
 	else if (d->attr.payload == GYRE_PAYLOAD_MODEL)
 		post_model_again(d, r);
-	d->stats.abstained += weight <= 0;
+	d->stats.abstained -= r->abstains;
+	r->abstains = weight <= 0;
+	d->stats.abstained += r->abstains;
 	d->stats.merge_ns += gy_delayed_now(d) - start;
 	return finite;
 }
 
-static struct gy_round *post_slot(struct gyre_delayed *d, int *err)
+struct gy_round *gy_delayed_slot(struct gyre_delayed *d, int *err)
 {
 	*err = gy_delayed_status(d);
 	if (!*err && gy_rounds_inflight(d) == d->nrounds)
@@ -119,17 +123,9 @@ static int post_finish(struct gyre_delayed *d, struct gy_round *r, bool finite)
 	return finite ? 0 : -EDOM;
 }
 
-int gy_delayed_post(struct gyre_delayed *d, const void *v, double weight, bool last)
+int gy_delayed_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
+		    bool last)
 {
-	struct gy_engine *e = &d->ctx->engine;
-	struct gy_round *r;
-	int err;
-
-	gy_engine_enter(e);
-	r = post_slot(d, &err);
-	gy_engine_leave(e);
-	if (!r)
-		return err;
 	return post_finish(d, r, post_fill(d, r, v, weight, last));
 }
 
@@ -137,18 +133,19 @@ struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight)
 {
 	struct gy_round *r = gy_round_of(d, d->posted);
 
-	if (!(d->attr.flags & GYRE_DELAYED_FRESH) || weight <= 0 || !gy_rounds_inflight(d) ||
-	    r->state != GY_ROUND_POSTED || r->nstarted || !r->contributes || d->taken == d->tick)
+	/* with another in flight, base is not the anchor; one that is to start, others wait for */
+	if (!(d->attr.flags & GYRE_DELAYED_FRESH) || weight <= 0 || gy_rounds_inflight(d) != 1 ||
+	    d->posted <= d->start || r->state != GY_ROUND_POSTED || d->taken == d->tick)
 		return NULL;
-	gy_assert(gy_rounds_inflight(d) == 1);
 	r->state = GY_ROUND_FILLING;
+	r->ignored = false;
 	d->taken = r->taken_before;
 	return r;
 }
 
 int gy_delayed_post_again(struct gyre_delayed *d, struct gy_round *r, double weight)
 {
-	if (d->base) /* nothing else is in flight */
+	if (d->base && r->contributes) /* nothing else is in flight */
 		gy_merge_unpost(d->attr.type, d->base, d->anchor, d->inflight, 0, d->attr.count);
 	return post_finish(d, r, post_fill(d, r, NULL, weight, false));
 }

@@ -16,7 +16,6 @@
 #include "collectives/delayed/adapt.h"
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
-#include "lib/alloc.h"
 
 #define TELL_NS (2 * 1000 * 1000 * 1000ull)
 
@@ -47,7 +46,7 @@ struct gy_round *gy_round_take(struct gyre_delayed *d)
 	gy_assert(r->state == GY_ROUND_FREE && gy_rounds_inflight(d) <= d->nrounds);
 	r->number = d->posted;
 	r->state = GY_ROUND_FILLING;
-	r->contributes = r->in_place = r->ignored = r->averaged = false;
+	r->contributes = r->in_place = r->ignored = r->averaged = r->abstains = false;
 	r->nstarted = 0;
 	r->post_tick = d->tick;
 	r->apply_tick = GY_NO_TICK;

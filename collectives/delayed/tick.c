@@ -49,7 +49,8 @@ static bool trigger_is_due(const struct gyre_delayed *d)
 		return d->tick >= d->next;
 	case GYRE_TRIGGER_READY_ALL:
 	case GYRE_TRIGGER_QUORUM:
-		return !gy_rounds_inflight(d) && d->tick - d->last_post >= d->attr.min_steps;
+		return !gy_rounds_inflight(d) &&
+		       gy_ticks_since(d, d->last_post) >= d->attr.min_steps;
 	default:
 		return false;
 	}
@@ -58,7 +59,7 @@ static bool trigger_is_due(const struct gyre_delayed *d)
 static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 {
 	struct gy_engine *e = &d->ctx->engine;
-	struct gy_round *again = NULL;
+	struct gy_round *r = NULL, *again = NULL;
 	bool due;
 	int err;
 
@@ -78,17 +79,14 @@ static int tick_post(struct gyre_delayed *d, double weight, struct gyre_tick *t)
 			d->stats.skipped++;
 		}
 	}
-	if (!err && !due)
+	if (due)
+		r = gy_delayed_slot(d, &err);
+	else if (!err)
 		again = gy_delayed_reopen(d, weight);
 	gy_engine_leave(e);
 	if (again)
 		return gy_delayed_post_again(d, again, weight);
-	if (!due)
-		return err;
-	err = gy_delayed_post(d, NULL, weight, false);
-	if (err == -EAGAIN && gy_delayed_is_led(d)) /* QUORUM: the round began without us */
-		return 0;
-	return err;
+	return r ? gy_delayed_fill(d, r, NULL, weight, false) : err;
 }
 
 /*
@@ -197,13 +195,18 @@ int gyre_delayed_post(struct gyre_delayed *d, const void *v, double weight)
 {
 	struct gyre_tick t = { .tick = 0 };
 	int err = post_check(d, v, weight);
+	struct gy_round *r;
 
 	if (err)
 		return err;
 	gy_delayed_begin(d);
 	if (weight > 0)
 		d->weight = weight;
-	err = gy_delayed_post(d, v, weight, false);
+	gy_engine_enter(&d->ctx->engine);
+	r = gy_delayed_slot(d, &err);
+	gy_engine_leave(&d->ctx->engine);
+	if (r)
+		err = gy_delayed_fill(d, r, v, weight, false);
 	if (!err && d->attr.delay == 0)
 		err = gy_delayed_merge_due(d, &t);
 	d->stats.blocked_ns += t.blocked_ns;

@@ -99,7 +99,8 @@ enum gyre_delayed_flags {
 	GYRE_DELAYED_ADAPT = 4,
 	/*
 	 * READY_ALL, QUORUM: as long as its round has not started, a contribution is taken anew at
-	 * each tick, so that it is not old when the last rank is ready.  A copy per such tick.
+	 * each tick with a weight above 0, so that it is not old when the last rank is ready; also
+	 * where the tick that posted had weight 0.  A copy, and a call of filter, per such tick.
 	 */
 	GYRE_DELAYED_FRESH = 8,
 	/* A weight is multiplied by the ticks that the contribution took, at least 1. */
@@ -150,7 +151,8 @@ struct gyre_delayed_attr {
 	void *outer_arg;
 	/*
 	 * DELTA: may shrink a contribution s (rounding, top-k) before it is sent: what is left out
-	 * stays with x, and is contributed later.
+	 * stays with x, and is contributed later.  With FRESH, of several calls for one round the
+	 * last counts.
 	 */
 	void (*filter)(void *arg, void *s, size_t count, uint64_t round);
 	void *filter_arg;
