@@ -123,6 +123,7 @@ struct job {
 	uint32_t delay[RANKS][MAX_TICKS];	/* by round */
 	uint32_t period[RANKS][MAX_TICKS];
 	uint32_t last_delay[PHASES], last_period[PHASES];
+	unsigned quiet_blocked[PHASES];		/* of the quiet ticks, those that waited */
 	uint64_t quiet_blocked_ns[PHASES];
 };
 
@@ -168,8 +169,10 @@ static int adapt_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_dela
 				return err;
 			j->delay[me][t.posted] = stats.delay;
 			j->period[me][t.posted] = stats.period;
-			if (me == 0 && n + QUIET_TICKS >= j->phases[phase].ticks)
+			if (me == 0 && n + QUIET_TICKS >= j->phases[phase].ticks) {
+				j->quiet_blocked[phase] += t.blocked_ns != 0;
 				j->quiet_blocked_ns[phase] += t.blocked_ns;
+			}
 		}
 		if (me == 0) {
 			j->last_delay[phase] = stats.delay;
@@ -229,14 +232,15 @@ static void adapt_job(struct job *j)
 	gy_free(j->x);
 	assert_int_equal(gy_alloc_live(), 0);
 	for (i = 0; i < PHASES; i++)
-		print_message("phase %u: delay %u, period %u, waited %.1f ms in %u ticks\n", i,
-			      j->last_delay[i], j->last_period[i],
-			      (double)j->quiet_blocked_ns[i] / MS, QUIET_TICKS);
+		print_message("phase %u: delay %u, period %u, waited %.1f ms in %u of %u ticks\n",
+			      i, j->last_delay[i], j->last_period[i],
+			      (double)j->quiet_blocked_ns[i] / MS, j->quiet_blocked[i],
+			      QUIET_TICKS);
 }
 
 /*
- * Less than a hundredth of the time is waited for rounds, and no round is later than it need be.
- * The schedule is for 95 of 100 rounds: over 40 seeds, one run in 16 waits for some other.
+ * At the end of a phase one tick at most waits for its round, since the schedule is for 95 of 100
+ * rounds; and no round is later than it need be.
  */
 static void test_latency(void **state)
 {
@@ -248,7 +252,7 @@ static void test_latency(void **state)
 
 	adapt_job(&j);
 	for (i = 0; i < PHASES; i++)
-		assert_true(j.quiet_blocked_ns[i] < QUIET_TICKS * (uint64_t)STEP_NS / 100);
+		assert_in_range(j.quiet_blocked[i], 0, 1);
 	assert_in_range(j.last_delay[0], 4, 10);
 	assert_in_range(j.last_delay[1], 12, 30);
 	assert_in_range(j.last_delay[2], 1, 2);
