@@ -37,6 +37,7 @@
 #define MAX_RECORDS 128
 #define MAX_COUNT 20000
 #define ROUNDS 5
+#define MIN_RUNS 24		/* of seeds, however slow the machine */
 #define US UINT64_C(1000)
 #define MS UINT64_C(1000000)
 
@@ -459,8 +460,8 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	for (i = 0;
-	     i < rounds && !failed && (rounds != UINT64_MAX || test_cpu_seconds() - start < time);
+	for (i = 0; i < rounds && !failed &&
+		    (rounds != UINT64_MAX || test_cpu_seconds() - start < time || i < MIN_RUNS);
 	     i++)
 		failed = run_one(seed + i, &stats);
 	printf("%s: %" PRIu64 " rounds from seed %" PRIu64 ", %.1f s\n",

@@ -26,6 +26,7 @@
 #define MAX_RANKS 9
 #define CASES 30
 #define DOING 200
+#define MIN_ROUNDS 20 /* of seeds, however slow the machine */
 #define MS UINT64_C(1000000)
 #define NOTICE_NS (200 * MS) /* from a fault to the error of a call */
 #define LEAVE_NS (3000 * MS) /* of gyre_context_destroy */
@@ -249,8 +250,8 @@ int main(int argc, char **argv)
 		gy_log_set_level(GY_LOG_ERROR);
 	for (i = 0; !chosen && i < GY_ARRAY_SIZE(regressions) && !failed; i++)
 		failed = round_run(regressions[i]);
-	for (i = 0;
-	     i < rounds && !failed && (rounds != UINT64_MAX || test_cpu_seconds() - start < time);
+	for (i = 0; i < rounds && !failed &&
+		    (rounds != UINT64_MAX || test_cpu_seconds() - start < time || i < MIN_ROUNDS);
 	     i++)
 		failed = round_run(seed + i);
 	printf("%s: %llu rounds from seed %llu\n", failed ? "FAILED" : "passed",
