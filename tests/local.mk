@@ -82,6 +82,9 @@ TESTS += $(unit_tests)
 LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_delayed %D%/unit/test_delayed_save \
 	%D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm %D%/unit/test_sim_cost \
 	%D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
+if HAVE_VERBS
+LONG_TESTS += %D%/unit/test_verbs
+endif
 endif
 
 %C%_unit_test_train_LDADD = bench/libtrain.la $(CMOCKA_LIBS)

@@ -23,14 +23,24 @@
 
 #define TIMEOUT_MS 10000
 #define SLOTS 16
+#define GRAINS 80			/* most tests use SLOTS of them */
 #define SLOT 4096
+#define NUMBERS (1u << 20)
 
 static struct fake f[2];
-static char *memory[2];			/* registered, SLOTS of SLOT bytes each for in and out */
+static char *memory[2];			/* registered, GRAINS of SLOT bytes each for out and in */
 static unsigned written[2], unfit[2];
-static struct gy_grain grains[2][SLOTS];
-static bool busy[2][SLOTS];
-static bool more;			/* grains say that those of the slots behind follow */
+static struct gy_grain grains[2][GRAINS];
+static bool busy[2][GRAINS];
+static bool awaited[2][GRAINS];		/* the other has not heard of it */
+static unsigned more;			/* grains are of a stream that begins in slot 0; or 0 */
+static uint64_t *draw;			/* whether they are pooled, and how many follow */
+static bool expels;			/* the next upcall ends its endpoint */
+static bool expel_drains;
+
+/* Each grain has a number, which it is full of. */
+static uint32_t numbers, newest[2][GRAINS];
+static bool came[NUMBERS];
 
 static struct fake_peer *peer_of(int rank)
 {
@@ -47,9 +57,54 @@ static int rank_of(struct gy_ep *ep)
 	return ep->nic->ctx->rank;
 }
 
+static void fill(char *mem, uint32_t number)
+{
+	unsigned i;
+
+	for (i = 0; i < SLOT; i += sizeof(number))
+		memcpy(mem + i, &number, sizeof(number));
+}
+
+static bool is_filled(const char *mem, uint32_t number)
+{
+	return !memcmp(mem, &number, sizeof(number)) &&
+	       !memcmp(mem, mem + sizeof(number), SLOT - sizeof(number));
+}
+
+/* As the engine does to a peer that breaks the protocol. */
+static void expel(struct fake_peer *p)
+{
+	struct gy_ep *old = p->base.ep;
+
+	expels = false;
+	gy_verbs_ops.revoke(old, memory[p->f->ctx.rank], SLOT);
+	assert_int_equal(gy_verbs_ops.ep_open(old->nic, &p->base, &p->base.ep), 0);
+	gy_verbs_ops.ep_close(old, expel_drains);
+}
+
+static void on_message(struct fake_peer *p, const struct gy_hdr *hdr, const void *body)
+{
+	if (expels)
+		expel(p);
+}
+
+/* Once each, and what is there is no older; nor any newer, unless its slot has been taken again. */
 void gy_written(struct gy_ep *ep, uint32_t ticket)
 {
-	written[rank_of(ep)]++;
+	const int rank = rank_of(ep);
+	const unsigned slot = ticket % 256, number = ticket / 256;
+
+	written[rank]++;
+	if (number) {
+		assert_false(came[number]);
+		came[number] = true;
+	}
+	if (number && number == newest[!rank][slot]) {
+		assert_true(is_filled(memory[rank] + (GRAINS + slot) * SLOT, number));
+		awaited[!rank][slot] = false;
+	}
+	if (expels)
+		expel(to_fake(ep));
 }
 
 void gy_ep_unfit(struct gy_ep *ep, const char *why)
@@ -64,9 +119,11 @@ void gy_ep_unfit(struct gy_ep *ep, const char *why)
 static void on_sent(struct fake_peer *p, struct gy_grain *g)
 {
 	const int rank = p->f->ctx.rank;
+	const size_t slot = (size_t)(g - grains[rank]);
 
-	assert_true(busy[rank][g - grains[rank]]);
-	busy[rank][g - grains[rank]] = false;
+	assert_true(busy[rank][slot]);
+	busy[rank][slot] = false;
+	fill(memory[rank] + slot * SLOT, 0);	/* its user's again */
 }
 
 /* ---- two ranks ---- */
@@ -78,12 +135,16 @@ static void open_ranks(void)
 	memset(written, 0, sizeof(written));
 	memset(unfit, 0, sizeof(unfit));
 	memset(busy, 0, sizeof(busy));
+	memset(awaited, 0, sizeof(awaited));
+	memset(newest, 0, sizeof(newest));
+	memset(came, 0, sizeof(came));
+	numbers = 0;
 	fake_open(f, 2, &gy_verbs_ops, TIMEOUT_MS, true);
 	for (i = 0; i < 2; i++) {
 		peer_of(i)->grain_sent = on_sent;
-		memory[i] = calloc(2 * SLOTS, SLOT);
+		memory[i] = calloc(2 * GRAINS, SLOT);
 		assert_non_null(memory[i]);
-		assert_int_equal(gy_verbs_ops.mem_register(f[i].nic, memory[i], 2 * SLOTS * SLOT),
+		assert_int_equal(gy_verbs_ops.mem_register(f[i].nic, memory[i], 2 * GRAINS * SLOT),
 				 0);
 	}
 }
@@ -101,6 +162,22 @@ static void connect_ranks(void)
 	fake_until(f, 2, peer_of(0)->up && peer_of(1)->up);
 }
 
+static void pump(unsigned n)
+{
+	while (n--)
+		fake_pump_all(f, 2);
+}
+
+/* With one queue pair for grains. */
+static void connect_by_one(void)
+{
+	open_ranks();
+	f[0].ctx.cfg.verbs_qps = f[1].ctx.cfg.verbs_qps = 1;
+	start_connecting();
+	fake_until(f, 2, peer_of(0)->up && peer_of(1)->up);
+	pump(4);
+}
+
 /* Nothing is left, whatever has happened. */
 static void close_ranks(void)
 {
@@ -111,18 +188,12 @@ static void close_ranks(void)
 	for (i = 0; i < 2; i++) {
 		if (peer_of(i)->base.ep)
 			fake_close_ep(peer_of(i));
-		gy_verbs_ops.mem_unregister(f[i].nic, memory[i], 2 * SLOTS * SLOT);
+		gy_verbs_ops.mem_unregister(f[i].nic, memory[i], 2 * GRAINS * SLOT);
 		free(memory[i]);
 	}
 	fake_close(f, 2);
 	assert_int_equal(gy_alloc_live(), 0);
 	verbs_fake_reset();
-}
-
-static void pump(unsigned n)
-{
-	while (n--)
-		fake_pump_all(f, 2);
 }
 
 static int say(int rank, uint32_t len)
@@ -140,16 +211,24 @@ static int write_slot(int rank, unsigned slot)
 	int err;
 
 	assert_false(busy[rank][slot]);
+	assert_true(++numbers < NUMBERS);
 	*g = (struct gy_grain){ .src = memory[rank] + slot * SLOT,
 				.hdr.len = SLOT,
-				.more = more ? SLOTS - 1 - slot : 0 };
+				.ticket = numbers * 256 + slot,
+				.more = more ? more - 1 - slot : 0 };
+	if (draw) {
+		g->pooled = fake_random(draw) % 2;
+		g->more = (unsigned)(fake_random(draw) % SLOTS);
+	}
 	assert_int_equal(gy_verbs_ops.expose(peer_of(!rank)->base.ep,
-					     memory[!rank] + (SLOTS + slot) * SLOT, SLOT, &g->to),
+					     memory[!rank] + (GRAINS + slot) * SLOT, SLOT, &g->to),
 			 0);
-	busy[rank][slot] = true;
+	fill(memory[rank] + slot * SLOT, numbers);
+	newest[rank][slot] = numbers;
+	busy[rank][slot] = awaited[rank][slot] = true;
 	err = gy_verbs_ops.bulk(peer_of(rank)->base.ep, g);
 	if (err)
-		busy[rank][slot] = false;
+		busy[rank][slot] = awaited[rank][slot] = false;
 	return err;
 }
 
@@ -157,7 +236,7 @@ static bool all_sent(int rank)
 {
 	unsigned i;
 
-	for (i = 0; i < SLOTS; i++)
+	for (i = 0; i < GRAINS; i++)
 		if (busy[rank][i])
 			return false;
 	return true;
@@ -207,10 +286,10 @@ static void test_signals(void **state)
 	pump(4);
 	vf.hold = true;
 	vf.send_completions = vf.empty_writes = 0;
-	more = true;
+	more = SLOTS;
 	for (i = 0; i < SLOTS; i++)
 		assert_int_equal(write_slot(0, i), 0);
-	more = false;
+	more = 0;
 	assert_false(all_sent(0));
 	vf.hold = false;
 	verbs_fake_move(1000, &seed);
@@ -226,9 +305,9 @@ static void test_quiet(void **state)
 	connect_ranks();
 	pump(4);
 	vf.send_completions = vf.empty_writes = 0;
-	more = true;
+	more = SLOTS;
 	assert_int_equal(write_slot(0, 0), 0);
-	more = false;
+	more = 0;
 	pump(VERBS_QUIET - 1);
 	assert_int_equal(written[1], 1);
 	assert_true(busy[0][0] && !vf.send_completions);
@@ -245,10 +324,10 @@ static void test_went(void **state)
 	connect_ranks();
 	pump(4);
 	vf.send_completions = vf.empty_writes = 0;
-	more = true;
+	more = SLOTS;
 	for (i = 0; i < 5; i++)
 		assert_int_equal(write_slot(0, i), 0);
-	more = false;
+	more = 0;
 	for (i = 0; i < 4; i++)
 		grains[0][i].pooled = true;
 	fake_until(f, 2, written[1] == 5);
@@ -260,10 +339,10 @@ static void test_went(void **state)
 	assert_int_equal(vf.empty_writes, 1);
 
 	gy_verbs_ops.revoke(peer_of(1)->base.ep, memory[1], SLOT);
-	more = true;
+	more = SLOTS;
 	for (i = 0; i < 2; i++)
 		assert_int_equal(write_slot(0, i), 0);
-	more = false;
+	more = 0;
 	grains[0][0].pooled = grains[0][1].pooled = true;
 	fake_until(f, 2, written[1] == 7);
 	assert_true(busy[0][0] && busy[0][1]);
@@ -272,17 +351,130 @@ static void test_went(void **state)
 	close_ranks();
 }
 
+/*
+ * What was said before grains came that are known to have come, for their completions: its count of
+ * 8 bits ends no other.  Nor does one of what has not been sent.
+ */
+static void test_old_count(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned lag, i, total = 0;
+
+	connect_by_one();
+	for (lag = 1; lag < VERBS_GRANTS; lag += 23) {
+		for (i = 0; i < lag; i++) {
+			assert_int_equal(write_slot(0, i % SLOTS), 0);
+			fake_pump(&f[0]);
+			assert_false(busy[0][i % SLOTS]);
+		}
+		ep_of(1)->came.by[0] += lag == 1 ? 3 : 0;
+		assert_int_equal(say(1, 8), 0);
+		ep_of(1)->came.by[0] -= lag == 1 ? 3 : 0;
+		vf.hold = true;
+		assert_int_equal(write_slot(0, 0), 0);
+		grains[0][0].pooled = true;
+		fake_pump(&f[0]);
+		assert_true(busy[0][0]);
+		vf.hold = false;
+		verbs_fake_move(1, &seed);
+		total += lag + 1;
+		fake_until(f, 2, written[1] == total && all_sent(0));
+	}
+	assert_int_equal(lag, VERBS_GRANTS - 1 + 23);
+	close_ranks();
+}
+
+/* Large grains fill a queue pair before the 16th: a completion is on its way by then. */
+static void test_bytes(void **state)
+{
+	const uint32_t len = VERBS_BULK_BYTES / 8;
+	uint64_t seed = fake_seed();
+	struct gy_remote to;
+	char *mem[2];
+	unsigned i;
+
+	connect_by_one();
+	for (i = 0; i < 2; i++) {
+		mem[i] = calloc(1, len);
+		assert_non_null(mem[i]);
+		assert_int_equal(gy_verbs_ops.mem_register(f[i].nic, mem[i], len), 0);
+	}
+	assert_int_equal(gy_verbs_ops.expose(peer_of(1)->base.ep, mem[1], len, &to), 0);
+	vf.send_completions = vf.empty_writes = 0;
+	vf.hold = true;
+	for (i = 0; i <= 8; i++) {
+		grains[0][i] =
+			(struct gy_grain){ .src = mem[0], .hdr.len = len, .to = to, .more = SLOTS };
+		busy[0][i] = i < 8;
+		assert_int_equal(gy_verbs_ops.bulk(peer_of(0)->base.ep, &grains[0][i]),
+				 i < 8 ? 0 : -EAGAIN);
+	}
+	vf.hold = false;
+	verbs_fake_move(100, &seed);
+	pump(4);
+	assert_true(all_sent(0) && peer_of(0)->rooms);
+	assert_true(vf.send_completions == 2 && !vf.empty_writes);
+	for (i = 0; i < 2; i++) {
+		gy_verbs_ops.mem_unregister(f[i].nic, mem[i], len);
+		free(mem[i]);
+	}
+	close_ranks();
+}
+
+/* What a full queue pair was to be asked is asked when it has room. */
+static void test_full_tail(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned i;
+
+	connect_by_one();
+	vf.empty_writes = 0;
+	vf.hold = true;
+	for (i = 0; i < VERBS_BULK_SQ; i++) {
+		more = i ? GRAINS : 0;		/* so the last is not signalled */
+		assert_int_equal(write_slot(0, i), 0);
+	}
+	assert_int_equal(write_slot(0, i), -EAGAIN);
+	more = 0;
+	assert_int_equal(gy_verbs_ops.arm(f[0].nic), 0);
+	vf.hold = false;
+	verbs_fake_move(1000, &seed);
+	pump(8);
+	assert_true(all_sent(0));
+	assert_int_equal(vf.empty_writes, 1);
+	close_ranks();
+}
+
+/* Nothing is left waiting for a completion while the engine waits for a slot. */
+static void test_starved(void **state)
+{
+	connect_ranks();
+	pump(4);
+	vf.empty_writes = 0;
+	more = SLOTS;
+	assert_int_equal(write_slot(0, 0), 0);
+	more = 0;
+	pump(8);
+	assert_true(busy[0][0] && !vf.empty_writes);
+	f[0].ctx.engine.pool.starved = true;
+	pump(8);
+	assert_true(all_sent(0));
+	assert_int_equal(vf.empty_writes, 1);
+	close_ranks();
+}
+
 /* Queue pairs that overtake each other, small and large messages, room that runs out. */
 static void test_out_of_order(void **state)
 {
 	uint64_t seed = fake_seed();
-	unsigned i, r, total[2] = { 0, 0 }, said[2] = { 0, 0 };
+	unsigned i, r, k, total[2] = { 0, 0 }, said[2] = { 0, 0 };
 	const unsigned n = test_times(20000, 400000);
 	int err;
 
 	vf.inline_max = 100;
 	connect_ranks();
 	vf.hold = true;
+	draw = &seed;
 	for (i = 0; i < n; i++) {
 		r = fake_random(&seed) % 2;
 		switch (fake_random(&seed) % 4) {
@@ -292,9 +484,10 @@ static void test_out_of_order(void **state)
 			said[r] += !err;
 			break;
 		case 1:
-			if (busy[r][i % SLOTS])
+			k = fake_random(&seed) % GRAINS;
+			if (busy[r][k] || awaited[r][k])
 				break;
-			err = write_slot((int)r, i % SLOTS);
+			err = write_slot((int)r, k);
 			assert_true(!err || err == -EAGAIN);
 			total[r] += !err;
 			break;
@@ -305,6 +498,7 @@ static void test_out_of_order(void **state)
 			fake_pump(&f[r]);
 		}
 	}
+	draw = NULL;
 	vf.hold = false;
 	verbs_fake_move(100000, &seed);
 	fake_until(f, 2,
@@ -689,16 +883,21 @@ void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...)
 static void test_revoke(void **state)
 {
 	uint64_t seed = fake_seed();
-	unsigned i, total[2] = { 0, 0 }, dropped = 0, r, k;
+	unsigned i, total[2] = { 0, 0 }, said[2] = { 0, 0 }, dropped = 0, r, k;
 	const unsigned n = test_times(3000, 100000);
+	int err;
 
 	connect_ranks();
 	vf.hold = true;
+	draw = &seed;
 	for (i = 0; i < n; i++) {
 		r = fake_random(&seed) % 2;
 		k = fake_random(&seed) % SLOTS;
 		if (!busy[r][k] && !write_slot((int)r, k))
 			total[r]++;
+		err = fake_random(&seed) % 4 ? -EAGAIN : say((int)r, 8);
+		assert_true(!err || err == -EAGAIN);
+		said[r] += !err;
 		verbs_fake_move(fake_random(&seed) % 4, &seed);
 		if (fake_random(&seed) % 16 == 0 && busy[r][k]) {
 			gy_verbs_ops.revoke(peer_of((int)r)->base.ep, memory[r] + k * SLOT, SLOT);
@@ -707,15 +906,54 @@ static void test_revoke(void **state)
 		}
 		fake_pump(&f[fake_random(&seed) % 2]);
 	}
+	draw = NULL;
 	vf.hold = false;
-	fake_until(f, 2, verbs_fake_move(1000, &seed) == 0 && all_sent(0) && all_sent(1));
+	fake_until(f, 2,
+		   verbs_fake_move(1000, &seed) == 0 && all_sent(0) && all_sent(1) &&
+			   peer_of(0)->delivered == said[1] && peer_of(1)->delivered == said[0]);
 	pump(10);
 	assert_true(written[0] + written[1] <= total[0] + total[1]);
 	assert_true(written[0] + written[1] + dropped >= total[0] + total[1]);
 	assert_true(!peer_of(0)->down && !peer_of(1)->down && dropped > n / 100);
 	assert_int_equal(say(0, 8), 0);
-	fake_until(f, 2, peer_of(1)->delivered == 1);
+	fake_until(f, 2, peer_of(1)->delivered == said[0] + 1);
 	close_ranks();
+}
+
+static void send_grains(void)
+{
+	unsigned i;
+
+	for (i = 0; i < GRAINS; i++)
+		assert_int_equal(write_slot(0, i), 0);
+}
+
+/* An endpoint ends in an upcall while so many completions wait that their array must grow. */
+static void test_expelled(void **state)
+{
+	unsigned i, k;
+
+	for (k = 0; k < 4; k++) {
+		connect_ranks();
+		pump(4);
+		peer_of(1)->deliver = on_message;
+		assert_int_equal(say(1, 8), 0);	/* there is something to drain */
+		if (k & 1)
+			send_grains();
+		for (i = 0; i < 100; i++)
+			assert_int_equal(say(0, 8), 0);
+		if (!(k & 1))
+			send_grains();
+		expels = true;
+		expel_drains = k & 2;
+		i = to_verbs_nic(f[1].nic)->wc_size;
+		pump(1);
+		assert_int_equal(peer_of(1)->delivered + written[1], 1);
+		assert_true(to_verbs_nic(f[1].nic)->wc_size > i);
+		fake_until(f, 2, peer_of(0)->down);
+		assert_int_equal(peer_of(1)->delivered + written[1], 1);
+		close_ranks();
+	}
 }
 
 /* Every allocation fails once. */
@@ -749,6 +987,10 @@ int main(void)
 		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_quiet),
 		cmocka_unit_test(test_went),
+		cmocka_unit_test(test_old_count),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_full_tail),
+		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_out_of_order),
 		cmocka_unit_test(test_arm),
 		cmocka_unit_test(test_next_address),
@@ -764,6 +1006,7 @@ int main(void)
 		cmocka_unit_test(test_memlock),
 		cmocka_unit_test(test_pool_shrinks),
 		cmocka_unit_test(test_revoke),
+		cmocka_unit_test(test_expelled),
 		cmocka_unit_test(test_no_memory),
 	};
 

@@ -4,10 +4,10 @@
  *
  * A grain is one write with immediate data: the ticket of its grant.  The QP with the fewest bytes
  * under way takes the next.  A completion is asked for when the engine waits for it, and at the
- * latest for every 16th; what is in slots needs none, a message of the peer says how far it has
- * come.  Grains of the same stream that went by other QPs, without a completion, get one by an
- * empty write when nothing else happens; all others when that has lasted for a while, as the engine
- * may have no slots left to go on with.
+ * latest for every 16th, or half of what a QP takes; what is in slots needs none, a message of the
+ * peer says how far it has come.  Grains of the same stream that went by other QPs, without a
+ * completion, get one by an empty write when nothing else happens; all others when that has lasted
+ * for a while, or at once when the engine has no slots left to go on with.
  * Cost: one request; one completion for the receiver, 1/16 for the sender; no copy.
  */
 #include <errno.h>
@@ -38,9 +38,14 @@ int verbs_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remo
 
 /* ---- out ---- */
 
+static bool bulk_is_full(const struct verbs_qp *q)
+{
+	return q->sent - q->acked >= VERBS_BULK_SQ;
+}
+
 static bool bulk_has_room(const struct verbs_qp *q)
 {
-	return q->qp && q->sent - q->acked < VERBS_BULK_SQ && q->bytes < VERBS_BULK_BYTES;
+	return q->qp && !bulk_is_full(q) && q->bytes < VERBS_BULK_BYTES;
 }
 
 bool verbs_bulk_room(const struct verbs_ep *ve)
@@ -78,24 +83,56 @@ static struct verbs_qp *bulk_choose(struct verbs_ep *ve, const struct gy_grain *
 	return best;
 }
 
-void verbs_bulk_await(struct verbs_ep *ve)
+static void bulk_await(struct verbs_qp *q)
 {
-	struct verbs_qp *q;
+	if (bulk_is_silent(q) && gy_list_empty(&q->tail))
+		gy_list_add_tail(&verbs_ep_nic(q->ep)->tails, &q->tail);
+}
+
+void verbs_bulk_await(struct verbs_nic *nic)
+{
+	struct gy_list *link;
+
+	while ((link = gy_list_pop(&nic->silent)))
+		bulk_await(gy_list_entry(link, struct verbs_qp, silent));
+}
+
+/* So often that a queue pair which is full has a completion on its way. */
+static bool bulk_wants_signal(const struct verbs_qp *q, const struct gy_grain *g)
+{
+	const unsigned share = (unsigned)gy_min(VERBS_SIGNAL, GY_STREAM_GRAINS / q->ep->nqps);
+	const unsigned every = g->pooled ? VERBS_BULK_SQ / 2 : share;
+
+	return g->more < q->ep->nqps || !gy_list_empty(&q->tail) ||
+	       q->sent + 1 - q->signalled >= every ||
+	       q->silent_bytes + g->hdr.len >= VERBS_BULK_BYTES / 2;
+}
+
+static void bulk_posted(struct verbs_qp *q, struct gy_grain *g, bool signal)
+{
+	struct verbs_nic *nic = verbs_ep_nic(q->ep);
 	unsigned i;
 
-	for (i = 1; i <= ve->nqps; i++) {
-		q = &ve->qps[i];
-		if (bulk_is_silent(q) && gy_list_empty(&q->tail))
-			gy_list_add_tail(&verbs_ep_nic(ve)->tails, &q->tail);
+	if (signal) {
+		gy_list_del(&q->tail);
+		gy_list_del(&q->silent);
+	} else {
+		q->silent_bytes += g->hdr.len;
+		if (gy_list_empty(&q->silent))
+			gy_list_add_tail(&nic->silent, &q->silent);
 	}
+	g->done = (uint64_t)q->sent << 32 | q->out_count++;
+	q->bytes += g->hdr.len;
+	gy_list_add_tail(&q->out, &g->link);
+	nic->idle = 0;
+	/* Those before the last may have gone by other QPs. */
+	for (i = 1; !g->more && i <= q->ep->nqps; i++)
+		bulk_await(&q->ep->qps[i]);
 }
 
 static int bulk_post(struct verbs_qp *q, struct gy_grain *g, uint32_t lkey)
 {
-	const unsigned share = (unsigned)gy_min(VERBS_SIGNAL, GY_STREAM_GRAINS / q->ep->nqps);
-	const unsigned every = g->pooled ? VERBS_BULK_SQ / 2 : share;
-	const bool signal = g->more < q->ep->nqps || !gy_list_empty(&q->tail) ||
-			    q->sent + 1 - q->signalled >= every;
+	const bool signal = bulk_wants_signal(q, g);
 	struct ibv_sge sge = { (uintptr_t)g->src, g->hdr.len, lkey };
 	struct ibv_send_wr *bad, wr = {
 		.wr_id = verbs_send_id(q, signal),
@@ -113,14 +150,7 @@ static int bulk_post(struct verbs_qp *q, struct gy_grain *g, uint32_t lkey)
 		verbs_doom(q->ep, -err, "a grain cannot be posted: %s", gyre_strerror(-err));
 		return -ENOTCONN;
 	}
-	if (signal)
-		gy_list_del(&q->tail);
-	g->done = (uint64_t)q->sent << 32 | q->out_count++;
-	q->bytes += g->hdr.len;
-	gy_list_add_tail(&q->out, &g->link);
-	verbs_ep_nic(q->ep)->idle = 0;
-	if (!g->more)		/* those before it may have gone by other QPs */
-		verbs_bulk_await(q->ep);
+	bulk_posted(q, g, signal);
 	return 0;
 }
 
@@ -193,10 +223,12 @@ void verbs_bulk_acked(struct verbs_qp *q, uint32_t number)
 	}
 }
 
-/* The low bits of a grain's number and of how many have come tell which is ahead. */
-static bool bulk_has_come(const struct gy_grain *g, uint8_t come)
+/* Of those from this one on, 1 to all; a count from before it is ahead by more, modulo 256. */
+static bool bulk_has_come(const struct verbs_qp *q, const struct gy_grain *g, uint8_t come)
 {
-	return (int8_t)(come - (uint8_t)g->done) > 0;
+	const uint8_t n = (uint8_t)(come - (uint8_t)g->done);
+
+	return n && n <= q->out_count - (uint32_t)g->done;
 }
 
 /* The device may read a slot again, if an acknowledgement was lost: the peer drops what it has. */
@@ -211,7 +243,7 @@ void verbs_bulk_went(struct verbs_ep *ve, const struct verbs_came *went)
 	for (i = 1; i <= ve->nqps; i++) {
 		gy_list_for_each_safe(pos, after, &ve->qps[i].out) {
 			g = gy_list_entry(pos, struct gy_grain, link);
-			if (!bulk_has_come(g, went->by[i - 1]))
+			if (!bulk_has_come(&ve->qps[i], g, went->by[i - 1]))
 				break;
 			if (g->pooled)
 				bulk_ended(&ve->qps[i], g);
@@ -223,14 +255,17 @@ void verbs_bulk_went(struct verbs_ep *ve, const struct verbs_came *went)
 
 void verbs_bulk_tails(struct verbs_nic *nic)
 {
-	struct gy_list *link;
+	struct gy_list *pos, *after;
 	struct verbs_qp *q;
 	struct ibv_send_wr wr, *bad;
 	int err;
 
-	while ((link = gy_list_pop(&nic->tails))) {
-		q = gy_list_entry(link, struct verbs_qp, tail);
-		if (!bulk_is_silent(q) || q->sent - q->acked >= VERBS_BULK_SQ || q->ep->doom)
+	gy_list_for_each_safe(pos, after, &nic->tails) {
+		q = gy_list_entry(pos, struct verbs_qp, tail);
+		if (bulk_is_full(q))	/* a completion is on its way */
+			continue;
+		gy_list_del(pos);
+		if (!bulk_is_silent(q) || q->ep->doom)
 			continue;
 		wr = (struct ibv_send_wr){
 			.wr_id = verbs_send_id(q, true),

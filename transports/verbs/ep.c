@@ -296,6 +296,7 @@ int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp)
 		ve->qps[i].ep = ve;
 		ve->qps[i].index = i;
 		gy_list_init(&ve->qps[i].out);
+		gy_list_init(&ve->qps[i].silent);
 		gy_list_init(&ve->qps[i].tail);
 	}
 	gy_list_add_tail(&to_verbs_nic(nic)->eps, &ve->link);

@@ -142,14 +142,6 @@ static void nic_async_ready(struct gy_poll_fd *pfd, uint32_t events)
 
 /* ---- work ---- */
 
-static gy_cold void nic_await(struct verbs_nic *nic)
-{
-	struct gy_list *pos;
-
-	gy_list_for_each(pos, &nic->eps)
-		verbs_bulk_await(gy_list_entry(pos, struct verbs_ep, link));
-}
-
 static int nic_progress(struct gy_nic *base)
 {
 	struct verbs_nic *nic = to_verbs_nic(base);
@@ -161,8 +153,9 @@ static int nic_progress(struct gy_nic *base)
 		nic->idle = 0;
 		return n;
 	}
-	if (gy_unlikely(++nic->idle == VERBS_QUIET))
-		nic_await(nic);
+	/* Who waits for a slot may wait for one that the device has long done with. */
+	if (gy_unlikely(++nic->idle == VERBS_QUIET || base->ctx->engine.pool.starved))
+		verbs_bulk_await(nic);
 	if (gy_unlikely(!gy_list_empty(&nic->tails)))
 		verbs_bulk_tails(nic);
 	return 0;
@@ -192,7 +185,7 @@ static int nic_arm(struct gy_nic *base)
 {
 	struct verbs_nic *nic = to_verbs_nic(base);
 
-	nic_await(nic);
+	verbs_bulk_await(nic);
 	verbs_bulk_tails(nic);
 	if (nic->failed || ibv_req_notify_cq(nic->cq, 0))
 		return !gy_list_empty(&nic->work);
@@ -324,6 +317,7 @@ static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	nic->cm = (struct gy_poll_fd){ .fd = -1, .ready = verbs_route_ready };
 	gy_list_init(&nic->eps);
 	gy_list_init(&nic->work);
+	gy_list_init(&nic->silent);
 	gy_list_init(&nic->tails);
 	gy_list_init(&nic->pages);
 	nic->wc_size = NIC_WC;

@@ -117,6 +117,7 @@ int verbs_qp_create(struct verbs_qp *q)
 	q->psn = (uint32_t)nic->base.ctx->sys->ops->random(nic->base.ctx->sys) & QP_PSN_MASK;
 	q->sent = q->acked = q->signalled = 0;
 	q->out_count = q->got = 0;
+	q->silent_bytes = 0;
 	q->at_device = 0;
 	q->due = q->index ? VERBS_BULK_RQ : VERBS_SMALL_RQ;
 	err = qp_init(nic, q);
@@ -138,6 +139,7 @@ void verbs_qp_destroy(struct verbs_qp *q)
 	ibv_destroy_qp(q->qp);
 	q->qp = NULL;
 	gy_list_del(&q->tail);
+	gy_list_del(&q->silent);
 	qp_leave_slot(verbs_ep_nic(q->ep), q);
 }
 

@@ -28,7 +28,7 @@
 #define VERBS_UNIT 64			/* the ring is counted in these, bytes */
 #define VERBS_RING_UNITS 384
 #define VERBS_RING_BYTES (VERBS_RING_UNITS * VERBS_UNIT)
-#define VERBS_GRANTS 256		/* write_max */
+#define VERBS_GRANTS 255		/* write_max */
 #define VERBS_REFILL 32			/* receives posted at a time */
 /* A ping, and each quarter of the ring that the peer has consumed. */
 #define VERBS_CREDITS 8
@@ -75,7 +75,8 @@ _Static_assert(sizeof(struct verbs_blob) <= GY_BLOB_MAX, "fits");
 
 /*
  * How many grains have come by each QP, modulo 256, in this epoch (modulo 256): what has come from
- * a slot needs no completion.
+ * a slot needs no completion.  A message may be old when it is read, but what was sent by then had
+ * been granted, so the count is behind by VERBS_GRANTS at most.
  */
 struct verbs_came {
 	uint8_t epoch, by[VERBS_MAX_QPS];
@@ -87,7 +88,7 @@ struct verbs_head {
 	struct verbs_came came;
 };
 
-_Static_assert(VERBS_BULK_SQ < 128, "the number of a grain follows from what is left of it");
+_Static_assert(VERBS_GRANTS < 256, "how far a count is behind follows from its low 8 bits");
 
 /* ---- control messages ---- */
 
@@ -138,7 +139,10 @@ struct verbs_qp {
 	/* Grains. */
 	uint32_t out_count, got;	/* in this epoch: sent, received */
 	size_t bytes;			/* under way */
+	size_t silent_bytes;		/* posted since the last that is signalled */
 	struct gy_list out;		/* grains, oldest first */
+	/* verbs_nic.silent: its last request is not signalled */
+	struct gy_list silent;
 	/* verbs_nic.tails: a completion is to be asked for, when there is nothing else to do */
 	struct gy_list tail;
 };
@@ -254,7 +258,7 @@ struct verbs_nic {
 	struct verbs_blob blob;
 	uint8_t gid_index[VERBS_MAX_GIDS];	/* of blob.gids in the device's table */
 
-	struct gy_list eps, work, tails;
+	struct gy_list eps, work, silent, tails;
 	unsigned idle;			/* looks since there was something, or a grain was sent */
 	struct verbs_slot *slots;
 	unsigned nslots;
@@ -383,8 +387,10 @@ static inline uint64_t verbs_recv_id(const struct verbs_qp *q)
 static inline uint64_t verbs_send_id(struct verbs_qp *q, bool signal)
 {
 	q->sent++;
-	if (signal)
+	if (signal) {
 		q->signalled = q->sent;
+		q->silent_bytes = 0;
+	}
 	return (uint64_t)q->sent << 32 | q->key;
 }
 
@@ -408,9 +414,9 @@ void verbs_bulk_went(struct verbs_ep *ve, const struct verbs_came *went);
 bool verbs_bulk_room(const struct verbs_ep *ve);
 /* Sends what waits for a new epoch. */
 void verbs_bulk_again(struct verbs_ep *ve);
-/* A completion is to be asked for of what was sent without one. */
-void verbs_bulk_await(struct verbs_ep *ve);
-/* Asks for them. */
+/* A completion is to be asked for of all that was sent without one. */
+void verbs_bulk_await(struct verbs_nic *nic);
+/* Asks for them; of a full queue pair later. */
 void verbs_bulk_tails(struct verbs_nic *nic);
 
 /* ---- reset.c ---- */
