@@ -67,7 +67,7 @@ static void agree_fence(struct gy_agree *a, int rank)
 	if (!peer && (self || gy_peer_get(a->comm->ctx, a->comm->ranks[rank], &peer)))
 		return;
 	gy_peer_drop(peer, self ? -ESTALE : -ECONNRESET,
-		      self ? FENCED : "the survivors have agreed that it is dead");
+		     self ? FENCED : "the survivors have agreed that it is dead");
 }
 
 void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer)

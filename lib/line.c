@@ -93,11 +93,16 @@ static void line_look(const struct gy_run *run, struct line_move *m, uint32_t in
 	}
 }
 
-/* Where the inputs and the result lie.  A single message comes to the result's place. */
-static int line_compile_places(const struct gy_run *run, struct gy_line *line, struct line_move *m)
+/*
+ * Where the inputs and the result lie.  A single message comes to the result's place; in the
+ * simulator's cost mode, where only scratch is memory, it stays there.
+ */
+static int line_compile_places(const struct gy_engine *e, const struct gy_run *run,
+			       struct gy_line *line, struct line_move *m)
 {
 	struct gy_line_place *in = line->inputs + line->ninputs;
 	const bool computes = m->mv->nin > 1 || m->divides;
+	const bool memory = e->kernels != &gy_kernels_none;
 	unsigned i;
 	int err;
 
@@ -115,7 +120,7 @@ static int line_compile_places(const struct gy_run *run, struct gy_line *line, s
 			err = line_place(run, &m->in[i], &in[i]);
 			if (err)
 				return err;
-		} else if (m->mem_out && !computes) {
+		} else if (m->mem_out && !computes && memory) {
 			in[i] = m->result;
 		} else {
 			in[i] = line_land(line, m->n * run->es);
@@ -173,7 +178,7 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	int err;
 
 	line_look(run, &m, index);
-	err = line_compile_places(run, line, &m);
+	err = line_compile_places(e, run, line, &m);
 	if (err)
 		return err;
 	if (m.sends && (m.sends > 1 || m.mv->nin > 1 || m.mem_out || m.in[0].space == GY_STREAM)) {
