@@ -20,7 +20,7 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 
-#define WIRE_VERSION 2
+#define WIRE_VERSION 3
 
 struct first_blob {
 	uint32_t version;

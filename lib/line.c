@@ -7,7 +7,7 @@
  *	->1 ->2 = IN			ROOM SEND SEND
  *	OUT = <-1			WAIT, into OUT
  *	OUT = <-0 + IN + <-2		WAIT WAIT COMPUTE
- *	OUT ->1 = <-1 + IN		ROOM WAIT REDUCE SEND
+ *	OUT ->1 = <-1 + IN		ROOM FOLD SEND
  *
  * Cost: a look at each end.  Locking: driver.
  */
@@ -71,6 +71,7 @@ struct line_move {
 	uint64_t n;			/* elements */
 	unsigned sends;
 	bool divides;
+	bool folds;			/* one message with one input in memory */
 	struct gy_line_place result;
 	const struct gy_line_place *inputs;
 };
@@ -83,6 +84,8 @@ static void line_look(const struct gy_run *run, struct line_move *m, uint32_t in
 
 	*m = (struct line_move){ .mv = mv, .index = index, .in = end, .out = end + mv->nin };
 	m->divides = mv->flags & GY_MOVE_FINAL && run->divide;
+	m->folds = mv->nin == 2 && !m->divides &&
+		   (m->in[0].space == GY_STREAM) != (m->in[1].space == GY_STREAM);
 	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {
 		if (end[i].space != GY_STREAM)
 			m->n = gy_run_len(run, &end[i]);
@@ -120,7 +123,7 @@ static int line_compile_places(const struct gy_engine *e, const struct gy_run *r
 			err = line_place(run, &m->in[i], &in[i]);
 			if (err)
 				return err;
-		} else if (m->mem_out && !computes && memory) {
+		} else if (m->folds || (m->mem_out && !computes && memory)) {
 			in[i] = m->result;
 		} else {
 			in[i] = line_land(line, m->n * run->es);
@@ -142,8 +145,13 @@ static int line_compile_waits(struct gy_engine *e, const struct gy_run *run, str
 	for (i = 0; i < m->mv->nin; i++) {
 		if (m->in[i].space != GY_STREAM)
 			continue;
-		step = line_add(line, GY_LINE_WAIT, m->index, m->inputs[i], m->n, run->es);
+		step = line_add(line, m->folds ? GY_LINE_FOLD : GY_LINE_WAIT, m->index,
+				m->inputs[i], m->n, run->es);
 		step->first = !waits++;
+		if (m->folds) {
+			step->body = (uint8_t)i;
+			step->inputs = &m->inputs[1 - i];
+		}
 		err = line_name_stream(e, run, step, &m->in[i]);
 		if (err)
 			return err;
@@ -153,16 +161,16 @@ static int line_compile_waits(struct gy_engine *e, const struct gy_run *run, str
 	return 0;
 }
 
-static void line_compile_reduce(const struct gy_run *run, struct gy_line *line,
+static void line_compile_compute(const struct gy_run *run, struct gy_line *line,
 				const struct line_move *m)
 {
 	const bool alone = m->mv->nin == 1;
 	struct gy_line_step *step;
 
-	if (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM))
+	if (m->folds ||
+	    (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM)))
 		return;		/* it is there already */
-	step = line_add(line, m->mv->nin != 2 || m->divides ? GY_LINE_COMPUTE : GY_LINE_REDUCE,
-			m->index, m->result, m->n, run->es);
+	step = line_add(line, GY_LINE_COMPUTE, m->index, m->result, m->n, run->es);
 	step->nin = (uint8_t)m->mv->nin;
 	step->final = m->mv->flags & GY_MOVE_FINAL;
 	step->inputs = m->inputs;
@@ -188,7 +196,7 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	err = line_compile_waits(e, run, line, &m);
 	if (err)
 		return err;
-	line_compile_reduce(run, line, &m);
+	line_compile_compute(run, line, &m);
 	for (i = 0; i < m.mv->nout; i++) {
 		if (m.out[i].space != GY_STREAM)
 			continue;

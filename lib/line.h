@@ -9,10 +9,10 @@
 
 enum gy_line_what {
 	GY_LINE_ROOM,	/* all sends of the move that begins here can go now */
+	GY_LINE_COMPUTE,	/* any number of inputs in memory, copies, a division */
 	GY_LINE_SEND,	/* memory to a peer */
 	GY_LINE_WAIT,	/* a peer's message into memory */
-	GY_LINE_REDUCE,	/* two inputs into memory, by the kernel alone */
-	GY_LINE_COMPUTE,	/* any number, copies, a division */
+	GY_LINE_FOLD,	/* a peer's message, summed with memory, into memory */
 };
 
 /* Memory: off bytes from run->mem[space]. */
@@ -23,19 +23,20 @@ struct gy_line_place {
 
 struct gy_line_step {
 	uint8_t what;		/* enum gy_line_what */
-	uint8_t space;		/* SEND, WAIT, REDUCE, COMPUTE: of memory: off bytes into it */
-	uint8_t nin;		/* COMPUTE: inputs; REDUCE: 2 */
+	uint8_t space;		/* SEND, WAIT, FOLD, COMPUTE: of memory: off bytes into it */
+	uint8_t nin;		/* COMPUTE: inputs */
+	uint8_t body;		/* FOLD: which of two inputs is the message, 0 or 1 */
 	uint8_t sends;		/* ROOM: of the move */
 	uint8_t waits;		/* the last WAIT of a move: all of the move; else 0 */
-	bool first;		/* SEND: of its move: it looks for room itself; WAIT: of its move */
+	bool first;		/* SEND: of its move: it looks for room itself; WAIT, FOLD: of its move */
 	bool final;		/* COMPUTE: divides */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
 	uint32_t n;		/* elements */
-	uint64_t word;		/* SEND, WAIT: header's stream and len, as they lie there */
+	uint64_t word;		/* SEND, WAIT, FOLD: header's stream and len, as they lie there */
 	uint64_t off;
 	struct gy_peer *peer;
-	const struct gy_line_place *inputs;	/* REDUCE, COMPUTE */
+	const struct gy_line_place *inputs;	/* COMPUTE: all; FOLD: the one in memory */
 };
 
 /*

@@ -18,6 +18,16 @@ enum gy_peer_state {
 	GY_PEER_LOST,		/* for good: err says why */
 };
 
+/* What a straight line waits for, and what becomes of it as soon as it has come. */
+struct gy_expect {
+	const struct gy_hdr *hdr;	/* the message's, up to its offset */
+	void *to;			/* where the body goes, */
+	gy_reduce_fn *reduce;		/* NULL: as it is; else summed: */
+	const void *in[2];		/* inputs, */
+	unsigned body;			/* of which it is this one, */
+	size_t n;			/* elements */
+};
+
 struct gy_peer {
 	struct gyre_context *ctx;
 	int rank;		/* in the world */
@@ -35,12 +45,8 @@ struct gy_peer {
 	 */
 	unsigned granted;
 	bool grants_blocked;
-	/*
-	 * A straight line looks for a message with this header, up to its offset, whose body goes
-	 * to expect_to; NULL: for none.  It counts as consumed when the line says so.
-	 */
-	const struct gy_hdr *expect;
-	void *expect_to;
+	/* By a straight line, or NULL.  It counts as consumed when the line says so. */
+	struct gy_expect *expect;
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
 	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
 	size_t parked_bytes;	/* memory of these, and of those that communicators keep of it */
@@ -93,20 +99,31 @@ static inline void gy_peer_credited(struct gy_peer *peer, uint32_t credit)
 		gy_list_entry(pos, struct gy_stream, peer_link)->run->dirty = true;
 }
 
+static inline void gy_expect_use(struct gy_expect *x, const void *body, uint32_t len)
+{
+	if (x->reduce) {
+		x->in[x->body] = body;
+		x->reduce(x->to, x->in, 2, x->n);
+	} else if (gy_likely(len == 8)) {
+		memcpy(x->to, body, 8);	/* two instructions instead of a call */
+	} else if (len) {
+		memcpy(x->to, body, len);
+	}
+}
+
 /*
  * The first thing that is done with a message: takes it if it is what a straight line looks for,
  * fingerprint included.  False: nothing has happened.  Inlined where messages come in.
  */
 static inline bool gy_peer_take(struct gy_peer *peer, const struct gy_hdr *hdr, const void *body)
 {
-	if (!peer->expect || memcmp(hdr, peer->expect, offsetof(struct gy_hdr, off)) != 0)
+	struct gy_expect *x = peer->expect;
+
+	if (!x || memcmp(hdr, x->hdr, offsetof(struct gy_hdr, off)) != 0)
 		return false;
 	peer->expect = NULL;
 	gy_peer_credited(peer, hdr->credit);
-	if (gy_likely(hdr->len == 8))
-		memcpy(peer->expect_to, body, 8);	/* two instructions instead of a call */
-	else if (hdr->len)
-		memcpy(peer->expect_to, body, hdr->len);
+	gy_expect_use(x, body, hdr->len);
 	return true;
 }
 

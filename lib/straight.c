@@ -55,13 +55,13 @@ static gy_cold struct gy_parked *straight_find(const struct gy_run *run,
 
 /* Takes a message out of the parked.  False: the general executor can use it, or the run ends. */
 static gy_cold bool straight_take(struct gy_engine *e, struct gy_run *run,
-				  const struct gy_line_step *step, struct gy_parked *p, void *to)
+				  const struct gy_line_step *step, struct gy_parked *p,
+				  struct gy_expect *x)
 {
 	if (p->hdr.kind != GY_MSG_EAGER || p->hdr.len != step->len ||
 	    !gy_comm_check(run->comm, step->peer, &p->hdr))
 		return false;
-	if (step->len)
-		memcpy(to, p->body, step->len);
+	gy_expect_use(x, p->body, step->len);
 	gy_list_del(&p->link);
 	gy_park_free(e, p);
 	return true;
@@ -126,11 +126,11 @@ static __attribute__((noinline)) bool straight_idle(struct gy_engine *e, struct 
 }
 
 /*
- * Waits for the message of an in-stream, which comes to its place, or is among the parked.  False:
- * the run has ended, or goes on in the general executor.
+ * Waits for the message of an in-stream, which is used where it comes, or is among the parked.
+ * False: the run has ended, or goes on in the general executor.
  */
 static inline bool straight_await(struct gy_engine *e, struct gy_run *run,
-				  const struct gy_line_step *step, void *to)
+				  const struct gy_line_step *step, struct gy_expect *x)
 {
 	struct gy_peer *peer = step->peer;
 	struct straight_idle w = { 0 };
@@ -141,13 +141,12 @@ static inline bool straight_await(struct gy_engine *e, struct gy_run *run,
 		if (gy_unlikely(peer->parked_bytes)) {
 			p = straight_find(run, step);
 			if (p)
-				return straight_take(e, run, step, p, to);
+				return straight_take(e, run, step, p, x);
 		}
 		if (gy_unlikely(peer->state != GY_PEER_UP))
 			return false;
 		straight_hdr(run, step);
-		peer->expect = &run->hdr;
-		peer->expect_to = to;
+		peer->expect = x;
 		did = peer->ep->ops->poll(peer->ep);
 		if (gy_likely(!peer->expect))
 			return true;
@@ -211,20 +210,36 @@ static void straight_compute(struct gy_engine *e, struct gy_run *run,
 	gy_run_compute(e, run, dst, ptr, step->nin, step->n, step->final);
 }
 
-static inline void straight_reduce(struct gy_engine *e, struct gy_run *run,
-				   const struct gy_line_step *step, void *dst)
+static inline void straight_fold(const struct gy_run *run, const struct gy_line_step *step,
+				 struct gy_expect *x)
 {
-	const struct gy_line_place *in = step->inputs;
-	const void *ptr[2];
+	x->in[step->body ^ 1] = straight_at(run, step->inputs->space, step->inputs->off);
+	x->body = step->body;
+	x->n = step->n;
+}
 
-	if (gy_unlikely(!gy_fpenv_is_default())) {
-		straight_compute(e, run, step, dst);
-		return;
+/* False: it has not come, and is not to be waited for here. */
+static inline bool straight_wait(struct gy_engine *e, struct gy_run *run,
+				 const struct gy_line_step *step, void *to)
+{
+	struct gy_expect x;
+
+	x.hdr = &run->hdr;
+	x.to = to;
+	x.reduce = step->what == GY_LINE_FOLD ? run->reduce : NULL;
+	if (gy_likely(x.reduce))
+		straight_fold(run, step, &x);
+	if (gy_unlikely(!straight_await(e, run, step, &x))) {
+		straight_give_back(e, run, step);
+		return false;
 	}
-	ptr[0] = straight_at(run, in[0].space, in[0].off);
-	ptr[1] = straight_at(run, in[1].space, in[1].off);
-	run->reduce(dst, ptr, 2, step->n);
-	e->stats.bytes_reduced += step->len;
+	if (gy_likely(x.reduce)) {
+		e->stats.bytes_reduced += step->len;
+		gy_peer_consumed(e, step->peer, step->len);
+	} else {
+		straight_use(e, step);
+	}
+	return true;
 }
 
 /* False: the line ends here, before this step's move, whose messages are not used yet. */
@@ -235,14 +250,8 @@ static inline bool straight_step(struct gy_engine *e, struct gy_run *run,
 
 	if (step->what == GY_LINE_SEND) {
 		return straight_send(e, run, step, at);
-	} else if (step->what == GY_LINE_WAIT) {
-		if (gy_unlikely(!straight_await(e, run, step, at))) {
-			straight_give_back(e, run, step);
-			return false;
-		}
-		straight_use(e, step);
-	} else if (step->what == GY_LINE_REDUCE) {
-		straight_reduce(e, run, step, at);
+	} else if (step->what >= GY_LINE_WAIT) {
+		return straight_wait(e, run, step, at);
 	} else if (step->what == GY_LINE_COMPUTE) {
 		straight_compute(e, run, step, at);
 	} else if (gy_unlikely(!straight_can_send(step))) {
@@ -267,7 +276,8 @@ static gy_cold void straight_go_on(struct gy_engine *e, struct gy_run *run, uint
 	gy_run_start(e, run);
 }
 
-void gy_straight_run(struct gy_engine *e, struct gy_run *run)
+/* In the default floating-point environment: sums are made where messages come in. */
+static void straight_run(struct gy_engine *e, struct gy_run *run)
 {
 	const struct gy_line_step *step = run->line->steps, *end = run->line->end;
 
@@ -284,4 +294,22 @@ void gy_straight_run(struct gy_engine *e, struct gy_run *run)
 		return;
 	gy_comm_remember(run);
 	gy_run_over(e, run, 0);
+}
+
+static gy_cold void straight_run_in_default(struct gy_engine *e, struct gy_run *run)
+{
+	fenv_t caller;
+
+	fegetenv(&caller);
+	fesetenv(FE_DFL_ENV);
+	straight_run(e, run);
+	fesetenv(&caller);
+}
+
+void gy_straight_run(struct gy_engine *e, struct gy_run *run)
+{
+	if (gy_likely(gy_fpenv_is_default()))
+		straight_run(e, run);
+	else
+		straight_run_in_default(e, run);
 }

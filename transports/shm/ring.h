@@ -4,10 +4,12 @@
 /*
  * One direction of a small lane: a ring of cache lines, one producer, one consumer.
  *
- * A record is a word, a header and a body, in consecutive lines; a body of up to 8 bytes still fits
- * the first line, so that such a message is one cache line that moves once.
+ * A record is a word, a header and a body, in consecutive lines.  A body of up to 8 bytes fits the
+ * first line, so that such a message is one cache line that moves once; a longer one begins with
+ * the second, so that loads and stores of vectors do not cross lines.
  *
- *	| word 8 | header 48 | body 8 || body 64 || ...
+ *	| word 8 | header 48 | body 8 |
+ *	| word 8 | header 48 | -      || body 64 || ...
  *	word = sequence number << 32 | SHM_FULL | bytes of body; 0: nothing here yet
  *
  * Nothing else is shared on the fast path.  The consumer looks at the word of the next record;
@@ -32,12 +34,13 @@
 #include "lib/util.h"
 
 #define SHM_FULL (1u << 31)
+#define SHM_BODY_INSIDE 8
 #define SHM_NEXT ((uint64_t)1 << 32)	/* from the word of one record to that of the next */
 
 struct shm_line {
 	_Atomic uint64_t word;
 	struct gy_hdr hdr;
-	uint8_t body[8];
+	uint8_t body[SHM_BODY_INSIDE];
 };
 
 _Static_assert(sizeof(struct shm_line) == GY_CACHELINE, "a short message is one cache line");
@@ -67,11 +70,15 @@ struct shm_rx {
 
 static inline uint32_t shm_record_lines(uint32_t len)
 {
-	return (uint32_t)((len + offsetof(struct shm_line, body) + GY_CACHELINE - 1) /
-			  GY_CACHELINE);
+	return len <= SHM_BODY_INSIDE ? 1 : 1 + (len + GY_CACHELINE - 1) / GY_CACHELINE;
 }
 
-#define SHM_RECORD_MAX ((GY_BODY_MAX + 56 + GY_CACHELINE - 1) / GY_CACHELINE)
+static inline void *shm_record_body(struct shm_line *line, uint32_t len)
+{
+	return len <= SHM_BODY_INSIDE ? line->body : (void *)(line + 1);
+}
+
+#define SHM_RECORD_MAX (1 + GY_BODY_MAX / GY_CACHELINE)
 
 static inline void shm_tx_init(struct shm_tx *tx, struct shm_ring *ring, struct shm_line *base,
 			       uint32_t lines)
@@ -125,7 +132,7 @@ static inline void shm_tx_put(struct shm_tx *tx, const struct gy_hdr *hdr, const
 
 	line->hdr = *hdr;
 	if (len)
-		memcpy(line->body, body, len);
+		memcpy(shm_record_body(line, len), body, len);
 	if (next >= tx->end)
 		next -= tx->lines;
 	atomic_store_explicit(&next->word, 0, memory_order_relaxed);
@@ -151,7 +158,7 @@ static inline int shm_rx_get(struct shm_rx *rx, struct gy_hdr *hdr, const void *
 	*hdr = line->hdr;
 	if (gy_unlikely(hdr->len != (uint32_t)len))
 		return -EPROTO;
-	*body = line->body;
+	*body = shm_record_body(line, (uint32_t)len);
 	n = shm_record_lines((uint32_t)len);
 	line += n;
 	rx->next = line < rx->end ? line : line - rx->lines;
