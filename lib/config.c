@@ -19,6 +19,7 @@
 #include "lib/config.h"
 #include "lib/config_value.h"
 #include "lib/log.h"
+#include "lib/transport.h"
 
 #define CONFIG_PREFIX "GYRE_"
 #define CONFIG_TEXT 800		/* a message about a setting, or a name as the user wrote it */
@@ -74,7 +75,7 @@ static const struct gy_config_entry config_table[] = {
 		   0),
 	CONFIG_INT(spin_us, "-1", -1, 1000000,
 		   "how long a wait spins before it sleeps; -1: automatic", 0),
-	CONFIG_SIZE(eager_bytes, "4k", 0, 64 << 10,
+	CONFIG_SIZE(eager_bytes, "8k", 0, GY_BODY_MAX,
 		    "what a message may send before it is asked for", GY_CONFIG_WIRE),
 	CONFIG_SIZE(grain_bytes, "0", 0, 1 << 30,
 		    "unit of pipelining; 0: automatic", GY_CONFIG_WIRE),

@@ -54,7 +54,7 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 	gy_list_init(&e->requests);
 	gy_list_init(&e->mems);
 	e->kernels = gy_kernels_best();
-	e->eager_bytes = gy_min(cfg->eager_bytes, GY_BODY_MAX);
+	e->eager_bytes = (uint32_t)cfg->eager_bytes;
 	e->next_comm = 1;
 	err = gy_pool_init(&e->pool, ctx, gy_grain_max(cfg), cfg->pool_bytes);
 	if (err)

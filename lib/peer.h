@@ -57,7 +57,7 @@ struct gy_peer {
 };
 
 /* Eager bytes that a peer parks for us at most. */
-#define GY_ALLOWANCE (32 * 1024)
+#define GY_ALLOWANCE (48 * 1024)
 
 /* What an eager message counts in the allowance: parked headers cost memory too. */
 static inline uint32_t gy_eager_cost(uint32_t len)

@@ -36,6 +36,7 @@ struct table_row {
 static const struct table_row table[] = {
 	/* Near, each rank reads its peers' memory: fewest steps win until ranks are many. */
 	{ GY_ALLREDUCE, NEAR, 2, KIB(64), "flat", 16 },
+	{ GY_ALLREDUCE, NEAR, 4, KIB(8), "flat", 16 },
 	{ GY_ALLREDUCE, NEAR, 8, KIB(4), "flat", 16 },
 	{ GY_ALLREDUCE, NEAR, 64, KIB(4), "recursive_doubling", 16 },
 	{ GY_ALLREDUCE, NEAR, 64, ANY_BYTES, "direct", 16 },

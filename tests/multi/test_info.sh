@@ -159,7 +159,7 @@ lacks settings out 0011223344
 expect 0 algorithms "$info" --algorithms -n 9
 cp out nine
 expect 0 algorithms "$info" --algorithms
-grep -qE '^  allreduce +node +3 to 8 +4 KiB +flat +' out || fail "algorithms of 3 to 8"
+grep -qE '^  allreduce +node +5 to 8 +4 KiB +flat +' out || fail "algorithms of 5 to 8"
 [ "$(awk '$1 == "broadcast" && $2 == "network" && /scatter_allgather/' out | wc -l)" = 1 ] || fail "algorithms: scatter"
 grep -qE '^  allreduce +node +9 +unlimited +direct ' nine || { fail "algorithms of 9 ranks"; cat nine; }
 expect 0 "algorithm asked for" env GYRE_ALGORITHM=allreduce=ring "$info" -a -n 4

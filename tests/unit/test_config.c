@@ -98,7 +98,7 @@ static void test_defaults(void **state)
 	assert_int_equal(load_logged(&cfg), 0);
 	assert_string_equal(config_log, "");
 	assert_int_equal(cfg.rank, -1);
-	assert_int_equal(cfg.eager_bytes, 4096);
+	assert_int_equal(cfg.eager_bytes, 8192);
 	assert_int_equal(cfg.pool_bytes, 16 << 20);
 	assert_int_equal(cfg.transport, GY_CONFIG_TRANSPORT_AUTO);
 	assert_true(cfg.mapped);
@@ -311,10 +311,10 @@ static void test_set(void **state)
 	struct gy_config cfg;
 
 	gy_config_init(&cfg);
-	assert_int_equal(gy_config_set(&cfg, "eager_bytes", "8k", GY_CONFIG_FILE, "test"), 0);
-	assert_int_equal(cfg.eager_bytes, 8192);
-	assert_int_equal(gy_config_set(&cfg, "eager_bytes", "1t", GY_CONFIG_FILE, "test"), -EINVAL);
-	assert_int_equal(cfg.eager_bytes, 8192);
+	assert_int_equal(gy_config_set(&cfg, "eager_bytes", "2k", GY_CONFIG_FILE, "test"), 0);
+	assert_int_equal(cfg.eager_bytes, 2048);
+	assert_int_equal(gy_config_set(&cfg, "eager_bytes", "9k", GY_CONFIG_FILE, "test"), -EINVAL);
+	assert_int_equal(cfg.eager_bytes, 2048);
 	assert_int_equal(gy_config_set(&cfg, "no_such", "1", GY_CONFIG_FILE, "test"), -EINVAL);
 }
 

@@ -193,7 +193,7 @@ static void test_recursive_doubling(void **state)
 		for (k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
 			const double data = log2_of(n) * wire_ns((double)sizes[k] + HEADER);
 			const double high = data + log2_of(n) * (double)LATENCY_NS;
-			const bool eager = sizes[k] <= 4096;
+			const bool eager = sizes[k] <= 8192;
 
 			expect("recursive doubling", n, sizes[k],
 			       predict(n, "recursive_doubling", sizes[k]),
