@@ -162,13 +162,12 @@ static int line_compile_waits(struct gy_engine *e, const struct gy_run *run, str
 }
 
 static void line_compile_compute(const struct gy_run *run, struct gy_line *line,
-				const struct line_move *m)
+				 const struct line_move *m)
 {
 	const bool alone = m->mv->nin == 1;
 	struct gy_line_step *step;
 
-	if (m->folds ||
-	    (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM)))
+	if (m->folds || (alone && !m->divides && (!m->mem_out || m->in[0].space == GY_STREAM)))
 		return;		/* it is there already */
 	step = line_add(line, GY_LINE_COMPUTE, m->index, m->result, m->n, run->es);
 	step->nin = (uint8_t)m->mv->nin;

@@ -28,7 +28,7 @@ struct gy_line_step {
 	uint8_t body;		/* FOLD: which of two inputs is the message, 0 or 1 */
 	uint8_t sends;		/* ROOM: of the move */
 	uint8_t waits;		/* the last WAIT of a move: all of the move; else 0 */
-	bool first;		/* SEND: of its move: it looks for room itself; WAIT, FOLD: of its move */
+	bool first;		/* of its move; SEND: then it looks for room itself */
 	bool final;		/* COMPUTE: divides */
 	uint32_t move;		/* of the plan */
 	uint32_t len;		/* bytes of the move */
