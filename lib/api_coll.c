@@ -40,6 +40,12 @@ static inline bool call_is_nowhere(const void *ptr)
 	return (uintptr_t)ptr + 1 <= 1;
 }
 
+static inline __attribute__((always_inline)) bool call_has_memory(const struct call *c)
+{
+	return c->coll == GY_BARRIER ||
+	       (!call_is_nowhere(c->out) && (c->in || c->coll == GY_BROADCAST));
+}
+
 static int call_check(const struct call *c)
 {
 	const bool reduces = c->coll == GY_ALLREDUCE || c->coll == GY_REDUCE_SCATTER;
@@ -222,13 +228,13 @@ static inline bool call_is_running(const struct gyre_request *req)
 }
 
 /*
- * The request of a small call stays with its communicator: the next call is likely the same.  Not
- * in the place of one that another thread's call is running, or was when the communicator failed.
+ * The request of a small call stays with its communicator: the next one of this collective is likely
+ * the same.  Not in the place of one that another thread's call is running, or was when the communicator failed.
  */
 static void call_keep(struct gy_engine *e, struct gyre_request *req)
 {
 	struct gyre_comm *comm = req->bound.comm;
-	struct gyre_request *before = comm->last;
+	struct gyre_request *before = comm->last[req->coll];
 
 	if (before &&
 	    (call_is_running(before) || atomic_load_explicit(&comm->err, memory_order_relaxed))) {
@@ -237,20 +243,20 @@ static void call_keep(struct gy_engine *e, struct gyre_request *req)
 	}
 	if (before)
 		gy_request_put(e, before);
-	comm->last = req;
+	comm->last[req->coll] = req;
 }
 
 /* It has left its line.  Nobody may start it again before this thread has seen its end. */
 static gy_cold void call_finish(struct gy_engine *e, struct gyre_request *req)
 {
-	req->bound.comm->last = NULL;
+	req->bound.comm->last[req->coll] = NULL;
 	gy_engine_wait(e, &req->run);
 	call_keep(e, req);
 }
 
 /*
- * The hot path: the same small call as the last one on its communicator, which was found valid and
- * has a line.  False: not that; nothing has happened.  A line holds the request: while it runs,
+ * The hot path: the same small call as the last one of this collective on its communicator, which
+ * was found valid and has a line.  False: not that; nothing has happened.  A line holds the request: while it runs,
  * another thread finds that some operation is outstanding, and where it ends early, an error.
  */
 static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
@@ -261,12 +267,12 @@ static inline __attribute__((always_inline)) bool call_again(const struct call *
 	struct gy_engine *e;
 
 	/* What has no room in the key is no type or operator. */
-	if (gy_unlikely(!c->comm || call_is_nowhere(c->out) || !c->in ||
+	if (gy_unlikely(!c->comm || !call_has_memory(c) ||
 			((unsigned)c->type | (unsigned)c->op) > UINT8_MAX))
 		return false;
 	e = &c->comm->ctx->engine;
 	gy_engine_enter(e);
-	req = c->comm->last;
+	req = c->comm->last[c->coll];
 	if (gy_unlikely(!req || req->bound.count != c->count || req->bound.call != word ||
 			gy_engine_nruns(e) ||
 			atomic_load_explicit(&c->comm->err, memory_order_relaxed))) {

@@ -158,11 +158,14 @@ static void comm_strip(struct gyre_comm *comm)
 	struct gy_engine *e = &comm->ctx->engine;
 	struct gy_cached_plan *c;
 	struct gy_list *pos;
+	unsigned i;
 
 	gy_list_del(&comm->link);
-	if (comm->last)
-		gy_request_put(e, comm->last);
-	comm->last = NULL;
+	for (i = 0; i < GY_NCOLLS; i++) {
+		if (comm->last[i])
+			gy_request_put(e, comm->last[i]);
+		comm->last[i] = NULL;
+	}
 	/* Requests that are left can be tested, waited for and freed, but not started. */
 	gy_list_for_each(pos, &e->requests) {
 		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);

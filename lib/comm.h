@@ -41,8 +41,8 @@ struct gyre_comm {
 	bool retired;			/* destroyed by its user; kept for that port */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
-	/* of the last small blocking call, kept for the next; or NULL */
-	struct gyre_request *last;
+	/* by collective: of the last small blocking call, kept for the next; or NULL */
+	struct gyre_request *last[GY_NCOLLS];
 	struct gy_cached_plan *plans;	/* most recently used first */
 	struct gy_comm_fp history[GY_HISTORY];	/* of finished collectives, by seq */
 
