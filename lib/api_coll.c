@@ -228,8 +228,9 @@ static inline bool call_is_running(const struct gyre_request *req)
 }
 
 /*
- * The request of a small call stays with its communicator: the next one of this collective is likely
- * the same.  Not in the place of one that another thread's call is running, or was when the communicator failed.
+ * The request of a small call stays with its communicator: the next one of this collective is
+ * likely the same.  Not in the place of one that another thread's call is running, or was when the
+ * communicator failed.
  */
 static void call_keep(struct gy_engine *e, struct gyre_request *req)
 {
@@ -256,8 +257,9 @@ static gy_cold void call_finish(struct gy_engine *e, struct gyre_request *req)
 
 /*
  * The hot path: the same small call as the last one of this collective on its communicator, which
- * was found valid and has a line.  False: not that; nothing has happened.  A line holds the request: while it runs,
- * another thread finds that some operation is outstanding, and where it ends early, an error.
+ * was found valid and has a line.  False: not that; nothing has happened.  A line holds the
+ * request: while it runs, another thread finds that some operation is outstanding, and where it
+ * ends early, an error.
  */
 static inline __attribute__((always_inline)) bool call_again(const struct call *c, int *err)
 {
