@@ -29,6 +29,7 @@ unit_tests = \
 	%D%/unit/test_delayed_adapt \
 	%D%/unit/test_delayed_attr \
 	%D%/unit/test_delayed_save \
+	%D%/unit/test_delayed_turn \
 	%D%/unit/test_fpenv \
 	%D%/unit/test_kernels \
 	%D%/unit/test_merge \
@@ -110,6 +111,7 @@ LONG_TESTS += %D%/unit/test_delayed_faults
 check_PROGRAMS += %D%/multi/test_delayed
 TESTS += %D%/multi/test_delayed
 %C%_multi_test_delayed_LDADD = libgyre.la
+%C%_unit_test_delayed_turn_SOURCES = %D%/unit/test_delayed_turn.c $(delayed_job)
 %C%_unit_test_delayed_faults_SOURCES = %D%/unit/test_delayed_faults.c $(delayed_job)
 %C%_unit_test_kernels_LDADD = $(LDADD) -lm
 

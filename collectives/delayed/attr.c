@@ -39,7 +39,7 @@ static int check_kinds(const struct gyre_delayed_attr *a, char *why, size_t len)
 		return wrong(why, len, "merge is %d", (int)a->merge);
 	if ((unsigned)a->commit > GYRE_COMMIT_NONE)
 		return wrong(why, len, "commit is %d", (int)a->commit);
-	if (a->flags & ~31u)
+	if (a->flags & ~63u)
 		return wrong(why, len, "flags is %#x", a->flags);
 	return 0;
 }
@@ -126,6 +126,9 @@ static int check_trigger(const struct gyre_delayed_attr *a, int nranks, char *wh
 			     (int)a->trigger, (int)a->apply, (int)a->payload, (int)a->merge);
 	if (a->flags & GYRE_DELAYED_FRESH && !led)
 		return wrong(why, len, "FRESH needs trigger READY_ALL or QUORUM: trigger %d",
+			     (int)a->trigger);
+	if (a->flags & GYRE_DELAYED_IN_TURN && a->trigger != GYRE_TRIGGER_READY_ALL)
+		return wrong(why, len, "IN_TURN needs trigger READY_ALL: trigger %d",
 			     (int)a->trigger);
 	if (a->flags & GYRE_DELAYED_ADAPT &&
 	    (!a->adapt_max_delay || !a->adapt_max_period || !a->adapt_window))

@@ -306,6 +306,7 @@ void gy_delayed_freeze(struct gyre_delayed *d, bool *flag, bool value)
 {
 	gy_engine_enter(&d->ctx->engine);
 	*flag = value;
+	gy_turn_end(d);
 	gy_rounds_pump(d);
 	gy_engine_exit(&d->ctx->engine);
 }

@@ -21,7 +21,7 @@
  * COMMITTED one is made without the token.
  *
  *   attr.c    create.c  memory, the end	round.c    states, control messages
- *   tick.c    triggers; post.c, apply.c	collect.c  set, drain; rebind.c
+ *   tick.c    triggers; post.c, apply.c	collect.c  set, drain; rebind.c	turn.c
  *   merge.c   passes over memory		save.c     adapt.c  presets.c
  */
 #include <gyre/delayed.h>
@@ -144,6 +144,8 @@ struct gyre_delayed {
 	struct gy_delayed_member *members;	/* by rank in comm; not used elsewhere */
 	uint64_t *commit_ticks;			/* AGREED: of round k at k % nrounds */
 	uint64_t grace_ends;			/* QUORUM, of round start + 1; 0: no quorum yet */
+	uint64_t turn;				/* IN_TURN: number of the last one it had */
+	bool queued;				/* its next round is ready, and waits for a turn */
 
 	struct gy_adapt *adapt;			/* or NULL: no GYRE_DELAYED_ADAPT */
 	struct gyre_delayed_stats stats;	/* of what is counted nowhere else */
@@ -219,6 +221,14 @@ void gy_rounds_abort(struct gyre_delayed *d, uint64_t last);
  */
 int gy_delayed_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_delayed *d),
 		    uint64_t *blocked_ns);
+
+extern const struct gy_port_ops gy_round_port_ops;	/* of the ports of handles */
+
+/* ---- turn.c ---- */
+/* Leader: whether the handle's next round, which is ready, may start; else it is queued. */
+bool gy_turn_has_come(struct gyre_delayed *d);
+/* A round has ended, or none is to be waited for: others look again. */
+void gy_turn_end(struct gyre_delayed *d);
 
 /* ---- post.c ---- */
 /*

@@ -16,4 +16,5 @@ libgy_la_SOURCES += \
 	%D%/rebind.c \
 	%D%/round.c \
 	%D%/save.c \
-	%D%/tick.c
+	%D%/tick.c \
+	%D%/turn.c

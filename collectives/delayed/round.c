@@ -84,21 +84,21 @@ static int round_start(struct gyre_delayed *d, struct gy_round *r)
 	err = gy_adapt_start(d, r->number);
 	if (err)
 		return err;
-	if (r->nstarted == 0) {
-		r->payload->in = !r->contributes ? d->zeros : r->in_place ? GYRE_IN_PLACE : r->own;
-		r->payload->out = r->red;
-		r->payload->count = d->attr.count;
-		r->payload->type = d->attr.wire;
-		err = round_start_request(d, r->payload);
+	if (r->nstarted == 0) {	/* ahead of the payload, not behind it in the same queues */
+		r->sum->in = r->weights;
+		r->sum->out = r->sums;
+		r->sum->count = 2;
+		r->sum->type = GYRE_F64;
+		err = round_start_request(d, r->sum);
 		if (err)
 			return err;
 		r->nstarted = 1;
 	}
-	r->sum->in = r->weights;
-	r->sum->out = r->sums;
-	r->sum->count = 2;
-	r->sum->type = GYRE_F64;
-	err = round_start_request(d, r->sum);
+	r->payload->in = !r->contributes ? d->zeros : r->in_place ? GYRE_IN_PLACE : r->own;
+	r->payload->out = r->red;
+	r->payload->count = d->attr.count;
+	r->payload->type = d->attr.wire;
+	err = round_start_request(d, r->payload);
 	if (err)
 		return err;
 	r->nstarted = 2;
@@ -178,6 +178,7 @@ static void rounds_note_done(struct gyre_delayed *d)
 		r->done_tick = d->tick;
 		r->done_ns = gy_delayed_now(d);
 		d->done++;
+		gy_turn_end(d);
 		if (!round_is_said(d))
 			round_commit(d, d->done, 0);
 	}
@@ -231,26 +232,34 @@ static unsigned leader_count_ready(const struct gyre_delayed *d, uint64_t k)
 	return n;
 }
 
-/* READY_ALL, QUORUM: whether the next round is to begin. */
-static void leader_decide(struct gyre_delayed *d)
+/* READY_ALL, QUORUM: enough ranks have posted the next round, and none is left to be started. */
+static bool leader_is_ready(struct gyre_delayed *d)
 {
-	const uint64_t k = d->start + 1;
 	const unsigned size = (unsigned)d->comm->size;
 	unsigned n;
 
 	if (d->frozen || d->started < d->start)
+		return false;
+	n = leader_count_ready(d, d->start + 1);
+	if (n == size)
+		return true;
+	if (d->attr.trigger != GYRE_TRIGGER_QUORUM || n < d->attr.quorum)
+		return false;
+	if (!d->grace_ends)
+		d->grace_ends = gy_delayed_now(d) + d->attr.grace_ms * UINT64_C(1000000);
+	return gy_delayed_now(d) >= d->grace_ends;
+}
+
+static void leader_decide(struct gyre_delayed *d)
+{
+	if (!leader_is_ready(d)) {
+		d->queued = false;
 		return;
-	n = leader_count_ready(d, k);
-	if (n < size) {
-		if (d->attr.trigger != GYRE_TRIGGER_QUORUM || n < d->attr.quorum)
-			return;
-		if (!d->grace_ends)
-			d->grace_ends = gy_delayed_now(d) + d->attr.grace_ms * UINT64_C(1000000);
-		if (gy_delayed_now(d) < d->grace_ends)
-			return;
 	}
+	if (!gy_turn_has_come(d))
+		return;
 	d->grace_ends = 0;
-	d->start = k;
+	d->start++;
 }
 
 static int round_say(struct gyre_delayed *d, int rank, enum round_message what, uint64_t k,
@@ -406,7 +415,7 @@ static void round_pump(struct gy_port *port)
 	gy_rounds_pump(gy_container_of(port, struct gyre_delayed, port));
 }
 
-static const struct gy_port_ops round_port_ops = { .message = round_message, .pump = round_pump };
+const struct gy_port_ops gy_round_port_ops = { .message = round_message, .pump = round_pump };
 
 void gy_rounds_open(struct gyre_delayed *d)
 {
@@ -415,6 +424,7 @@ void gy_rounds_open(struct gyre_delayed *d)
 
 	d->said_ready = d->said_done = d->committed;
 	d->grace_ends = 0;
+	d->queued = false;
 	for (i = 0; i < d->comm->size; i++)
 		d->members[i] = (struct gy_delayed_member){
 			.ready = d->committed,
@@ -424,7 +434,7 @@ void gy_rounds_open(struct gyre_delayed *d)
 		};
 	gy_engine_enter(e);
 	gy_adapt_reset(d);
-	gy_port_open(&d->port, d->comm, &round_port_ops);
+	gy_port_open(&d->port, d->comm, &gy_round_port_ops);
 	gy_rounds_pump(d);
 	gy_engine_exit(e);
 }
@@ -464,6 +474,7 @@ void gy_rounds_close(struct gyre_delayed *d)
 			     "rank %d aborted round %llu of a delayed collective", d->comm->rank,
 			     (unsigned long long)d->committed + 1);
 	gy_port_close(&d->port);
+	gy_turn_end(d);
 	rounds_count(d, false);
 	gy_engine_leave(e);
 	gyre_comm_destroy(d->comm);	/* ends what runs: the memory of rounds is ours again */

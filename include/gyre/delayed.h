@@ -105,6 +105,12 @@ enum gyre_delayed_flags {
 	GYRE_DELAYED_FRESH = 8,
 	/* A weight is multiplied by the ticks that the contribution took, at least 1. */
 	GYRE_DELAYED_WEIGHT_STEPS = 16,
+	/*
+	 * READY_ALL: of the handles of a context with this flag, one round runs at a time.  For
+	 * handles that have parts of one model: each part is then averaged as often as with one
+	 * handle for all, and its average is as much younger.
+	 */
+	GYRE_DELAYED_IN_TURN = 32,
 };
 
 /* A round's result, valid until the next call with the handle. */

@@ -90,6 +90,8 @@ struct gyre_delayed_attr job_draw(uint64_t *rng)
 	}
 	if (a.trigger == GYRE_TRIGGER_READY_ALL || a.trigger == GYRE_TRIGGER_QUORUM)
 		a.flags |= *rng >> 49 & 1 ? GYRE_DELAYED_FRESH : 0;
+	if (a.trigger == GYRE_TRIGGER_READY_ALL)
+		a.flags |= *rng >> 51 & 1 ? GYRE_DELAYED_IN_TURN : 0;
 	a.flags |= *rng >> 50 & 1 ? GYRE_DELAYED_WEIGHT_STEPS : 0;
 	return a;
 }

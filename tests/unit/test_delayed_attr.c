@@ -95,6 +95,11 @@ static void spoil_fresh(struct gyre_delayed_attr *a, int rank)
 	a->flags = GYRE_DELAYED_FRESH;
 }
 
+static void spoil_turn(struct gyre_delayed_attr *a, int rank)
+{
+	a->flags = GYRE_DELAYED_IN_TURN;
+}
+
 static void spoil_overwrite(struct gyre_delayed_attr *a, int rank)
 {
 	a->merge = GYRE_MERGE_OVERWRITE;
@@ -142,6 +147,7 @@ static const struct wrong wrongs[] = {
 	{ spoil_margin, "margin 0" },
 	{ spoil_flags, "flags is 0x40" },
 	{ spoil_fresh, "FRESH needs trigger" },
+	{ spoil_turn, "IN_TURN needs trigger" },
 	{ spoil_overwrite, "delay 3, period 2" },
 	{ spoil_alpha, "alpha is 1.5" },
 	{ differ_delay, "delay is 2 on rank 0, and 3 on rank 2" },
