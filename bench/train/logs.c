@@ -29,18 +29,20 @@ static void logs_write(FILE *file, json_t *line)
 void logs_label(const struct options *opt, int nranks, char *label, size_t len)
 {
 	const struct methods_row *row = methods_find(opt->method);
-	char delay[32] = "", period[32] = "", slow[128] = "", shards[64] = "";
+	char delay[32] = "", period[32] = "", parts[32] = "", slow[128] = "", shards[64] = "";
 
 	if (row->takes & METHODS_DELAY)
 		snprintf(delay, sizeof(delay), ", delay %d", opt->delay);
 	if (row->takes & METHODS_PERIOD)
 		snprintf(period, sizeof(period), ", period %d", opt->period);
+	if (opt->fragments > 1)
+		snprintf(parts, sizeof(parts), ", %d fragments", opt->fragments);
 	if (opt->straggler)
 		snprintf(slow, sizeof(slow), ", straggler %s", opt->straggler);
 	if (strcmp(opt->shards, "iid") != 0)
 		snprintf(shards, sizeof(shards), ", %s shards", opt->shards);
-	snprintf(label, len, "%s%s%s, %s, %d rank%s x %d images%s%s", opt->method, delay, period,
-		 opt->model, nranks, nranks == 1 ? "" : "s", opt->batch, slow, shards);
+	snprintf(label, len, "%s%s%s%s, %s, %d rank%s x %d images%s%s", opt->method, delay, period,
+		 parts, opt->model, nranks, nranks == 1 ? "" : "s", opt->batch, slow, shards);
 }
 
 void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparams, double epoch)
@@ -50,7 +52,7 @@ void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparam
 	logs_label(opt, nranks, label, sizeof(label));
 	logs_write(file,
 		   json_pack("{s:{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:f, s:f, s:s, "
-			     "s:f, s:f, s:b, s:f, s:s, s:f, s:i, s:i, s:I, s:f}}",
+			     "s:f, s:f, s:b, s:f, s:s, s:f, s:i, s:i, s:I, s:f, s:i}}",
 			     "run", "label", label, "method", opt->method, "model", opt->model,
 			     "ranks", nranks, "batch", opt->batch, "delay", opt->delay, "period",
 			     opt->period, "outer_lr", opt->outer_lr, "outer_momentum",
@@ -60,7 +62,8 @@ void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparam
 			     opt->momentum, "nesterov", opt->nesterov, "weight_decay",
 			     opt->weight_decay, "shards", opt->shards, "alpha", opt->alpha,
 			     "epochs", opt->epochs, "seed", opt->seed, "parameters",
-			     (json_int_t)nparams, "from_epoch", epoch));
+			     (json_int_t)nparams, "from_epoch", epoch, "fragments",
+			     opt->fragments));
 }
 
 /* The numbers of a test, under their names in the log. */

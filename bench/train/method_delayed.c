@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bench/train/method_delayed.c - the methods that are delayed collectives (gyre/delayed.h), which
  * differ in attributes alone.  Gradients stay with their rank; what is averaged is the progress of
- * params, or params, padding and all. */
+ * params, or params, padding and all.  A handle for each fragment of them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +13,10 @@
 
 struct method_of_delayed {
 	struct method base;
-	struct gyre_delayed *handle;
+	struct gyre_delayed **handles;
+	uint64_t *rounds; /* of each, the last that was posted */
+	int nhandles;
 	uint64_t ticks;
-	uint64_t round;	    /* the last that was posted */
 	uint64_t switch_at; /* tick at which the period becomes that of the options; 0: never */
 };
 
@@ -39,6 +40,8 @@ static void delayed_attr_lasgd(struct gyre_delayed_attr *attr, const struct opti
 {
 	gyre_lasgd_attr(attr, opt->period);
 	attr->max_delay = opt->delay;
+	if (opt->fragments > 1)
+		attr->flags |= GYRE_DELAYED_IN_TURN;
 	if (strcmp(opt->weights, "steps") == 0)
 		attr->flags |= GYRE_DELAYED_WEIGHT_STEPS;
 }
@@ -88,89 +91,135 @@ static const struct {
 	{ "async-diloco", delayed_attr_async_diloco },
 };
 
+static void delayed_attr(struct gyre_delayed_attr *attr, const struct options *opt)
+{
+	size_t i;
+
+	gyre_delayed_attr_init(attr);
+	for (i = 0; i < sizeof(delayed_methods) / sizeof(*delayed_methods); i++)
+		if (strcmp(delayed_methods[i].name, opt->method) == 0)
+			delayed_methods[i].fill(attr, opt);
+}
+
+/* Elements before that fragment. */
+static size_t delayed_first(const struct method *m, int fragment)
+{
+	const size_t n = m->env.nparams + m->env.npadding, parts = (size_t)m->env.opt->fragments;
+
+	return n / parts * (size_t)fragment + n % parts * (size_t)fragment / parts;
+}
+
+static size_t delayed_count(const struct method *m, int fragment)
+{
+	return delayed_first(m, fragment + 1) - delayed_first(m, fragment);
+}
+
+static void delayed_close(struct method *m)
+{
+	struct method_of_delayed *d = to_delayed(m);
+
+	while (d->nhandles)
+		gyre_delayed_destroy(d->handles[--d->nhandles]);
+	free(d->handles);
+	free(d->rounds);
+	free(m->grads);
+}
+
 static int delayed_open(struct method *m)
 {
 	const struct options *opt = m->env.opt;
 	struct method_of_delayed *d = to_delayed(m);
 	struct gyre_delayed_attr attr;
-	size_t i;
 	int err;
 
-	gyre_delayed_attr_init(&attr);
-	for (i = 0; i < sizeof(delayed_methods) / sizeof(*delayed_methods); i++)
-		if (strcmp(delayed_methods[i].name, opt->method) == 0)
-			delayed_methods[i].fill(&attr, opt);
-	attr.count = m->env.nparams + m->env.npadding;
+	delayed_attr(&attr, opt);
 	if (m->row->takes & METHODS_SWITCH)
 		d->switch_at = 1 + (uint64_t)(opt->switch_epoch * m->env.steps);
 	m->grads = calloc(m->env.nparams + 1, sizeof(*m->grads));
-	err = method_agree(m, m->grads ? 0 : -ENOMEM);
-	if (!err)
-		err = gyre_delayed_create(&attr, m->env.params, m->env.job->comm, &d->handle);
+	d->handles = calloc((size_t)opt->fragments, sizeof(*d->handles));
+	d->rounds = calloc((size_t)opt->fragments, sizeof(*d->rounds));
+	err = method_agree(m, m->grads && d->handles && d->rounds ? 0 : -ENOMEM);
+	while (!err && d->nhandles < opt->fragments) {
+		attr.count = delayed_count(m, d->nhandles);
+		err = gyre_delayed_create(&attr, m->env.params + delayed_first(m, d->nhandles),
+					  m->env.job->comm, &d->handles[d->nhandles]);
+		d->nhandles += !err;
+	}
 	if (err)
-		free(m->grads);
+		delayed_close(m);
 	return err;
 }
 
-/* Post-local SGD: all ranks are at the same tick, and nothing is in flight. */
+/* Post-local SGD, of one fragment: all ranks are at the same tick, and nothing is in flight. */
 static int delayed_switch(struct method_of_delayed *d)
 {
 	if (d->ticks != d->switch_at)
 		return 0;
-	return gyre_delayed_set(d->handle, 0, d->base.env.opt->period, 0, NULL);
+	return gyre_delayed_set(d->handles[0], 0, d->base.env.opt->period, 0, NULL);
+}
+
+static int delayed_tick_one(struct method_of_delayed *d, int i)
+{
+	struct gyre_tick tick = { 0 };
+	int err = gyre_delayed_tick(d->handles[i], 1, &tick);
+
+	if (tick.posted > d->rounds[i]) {
+		d->rounds[i] = tick.posted;
+		d->base.bytes += delayed_count(&d->base, i) * sizeof(float);
+	}
+	d->base.blocked += 1e-9 * tick.blocked_ns;
+	return err;
 }
 
 static int delayed_tick(struct method *m)
 {
 	const double start = clock_seconds();
 	struct method_of_delayed *d = to_delayed(m);
-	struct gyre_tick tick = { 0 };
-	int err;
+	int err, i;
 
 	d->ticks++;
 	err = delayed_switch(d);
-	if (!err)
-		err = gyre_delayed_tick(d->handle, 1, &tick);
-	if (tick.posted > d->round) {
-		d->round = tick.posted;
-		m->bytes += (m->env.nparams + m->env.npadding) * sizeof(float);
-	}
-	m->blocked += 1e-9 * tick.blocked_ns;
+	for (i = 0; !err && i < d->nhandles; i++)
+		err = delayed_tick_one(d, i);
 	m->exposed += clock_seconds() - start;
 	return err;
 }
 
 static int delayed_finish(struct method *m)
 {
-	return gyre_delayed_drain(to_delayed(m)->handle, GYRE_DRAIN_APPLY);
+	struct method_of_delayed *d = to_delayed(m);
+	int err = 0, i;
+
+	for (i = 0; !err && i < d->nhandles; i++)
+		err = gyre_delayed_drain(d->handles[i], GYRE_DRAIN_APPLY);
+	return err;
 }
 
 static int delayed_save(struct method *m, method_write_fn write, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	const uint64_t counts[2] = { d->ticks, d->round };
-	int err = write(arg, counts, sizeof(counts));
+	int err, i;
 
-	return err ? err : gyre_delayed_save(d->handle, write, arg);
+	err = write(arg, &d->ticks, sizeof(d->ticks));
+	if (!err)
+		err = write(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
+	for (i = 0; !err && i < d->nhandles; i++)
+		err = gyre_delayed_save(d->handles[i], write, arg);
+	return err;
 }
 
 static int delayed_load(struct method *m, method_read_fn read, void *arg)
 {
 	struct method_of_delayed *d = to_delayed(m);
-	uint64_t counts[2];
-	int err = method_agree(m, read(arg, counts, sizeof(counts)));
+	int err, i;
 
-	if (err)
-		return err;
-	d->ticks = counts[0];
-	d->round = counts[1];
-	return gyre_delayed_load(d->handle, read, arg);
-}
-
-static void delayed_close(struct method *m)
-{
-	gyre_delayed_destroy(to_delayed(m)->handle);
-	free(m->grads);
+	err = read(arg, &d->ticks, sizeof(d->ticks));
+	if (!err)
+		err = read(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
+	err = method_agree(m, err);
+	for (i = 0; !err && i < d->nhandles; i++)
+		err = gyre_delayed_load(d->handles[i], read, arg);
+	return err;
 }
 
 const struct method_ops method_delayed = {

@@ -14,7 +14,8 @@ static const struct methods_row methods_table[] = {
 	{ "dts-overwrite", "likewise without correction: the late mean replaces the model",
 	  METHODS_DELAY | METHODS_PERIOD, .delay = 2, .period = 4 },
 	{ "lasgd", "models averaged when all have done period steps; nobody waits",
-	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS, .period = 1, .own_pace = true },
+	  METHODS_DELAY | METHODS_PERIOD | METHODS_WEIGHTS | METHODS_FRAGMENTS,
+	  .period = 1, .own_pace = true },
 	{ "local", "models averaged every period steps",
 	  METHODS_PERIOD, .period = 8 },
 	{ "postlocal", "models averaged in each step, from --switch on every period steps",
@@ -69,11 +70,14 @@ int methods_settle(struct options *opt, struct why *why)
 		return methods_refuse(row, "switch", why);
 	if (opt->weights && !(row->takes & METHODS_WEIGHTS))
 		return methods_refuse(row, "weights", why);
+	if (opt->fragments && !(row->takes & METHODS_FRAGMENTS))
+		return methods_refuse(row, "fragments", why);
 	opt->delay = opt->delay < 0 ? row->delay : opt->delay;
 	opt->period = opt->period < 0 ? row->period : opt->period;
 	opt->outer_lr = opt->outer_lr < 0 ? row->outer_lr : opt->outer_lr;
 	opt->outer_momentum = opt->outer_momentum < 0 ? row->outer_momentum : opt->outer_momentum;
 	opt->switch_epoch = opt->switch_epoch < 0 ? opt->epochs / 2.0 : opt->switch_epoch;
+	opt->fragments = opt->fragments ? opt->fragments : 1;
 	opt->weights = opt->weights ? opt->weights : "equal";
 	return 0;
 }

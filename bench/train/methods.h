@@ -15,6 +15,7 @@ enum methods_takes {
 	METHODS_OUTER = 4,
 	METHODS_WEIGHTS = 8,
 	METHODS_SWITCH = 16,
+	METHODS_FRAGMENTS = 32,
 };
 
 struct methods_row {

@@ -66,6 +66,8 @@ static const struct option_desc option_table[] = {
 	  "steps after which an exchange is due" },
 	{ "period", 0, OPTION_INT, AT(period), "N", 1, 1000000,
 	  "steps between two exchanges" },
+	{ "fragments", 0, OPTION_INT, AT(fragments), "N", 1, 1024,
+	  "parts of the model, exchanged in turn" },
 	{ "weights", 0, OPTION_CHOICE, AT(weights), "equal|steps", 0, 0,
 	  "what counts a rank's share of an average" },
 	{ "switch", 0, OPTION_REAL, AT(switch_epoch), "X", 0, 1e5,

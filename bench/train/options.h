@@ -17,7 +17,7 @@ struct options {
 	double alpha;	    /* of dirichlet */
 	/* From methods.c if not given. */
 	const char *method, *weights; /* weights: "equal" or "steps" */
-	int delay, period;
+	int delay, period, fragments;
 	double switch_epoch, outer_lr, outer_momentum;
 	/* Of a larger model and a slower machine. */
 	const char *straggler; /* see pace.h; NULL: none */

@@ -23,11 +23,12 @@ static void save_head(const struct trainer *t, uint64_t number, struct checkpoin
 	snprintf(head->id, sizeof(head->id),
 		 "%s %d ranks x %d %s delay %d period %d outer %g %g weights %s switch %g seed "
 		 "%d shards %s %g images %zu lr %g %s warmup %g epochs %d evals %d momentum %g%s "
-		 "decay %g padding %zu",
+		 "decay %g padding %zu fragments %d",
 		 o->model, t->job.nranks, o->batch, o->method, o->delay, o->period, o->outer_lr,
 		 o->outer_momentum, o->weights, o->switch_epoch, o->seed, o->shards, o->alpha,
 		 t->data.train.count, o->lr, o->schedule, o->warmup, o->epochs, o->evals,
-		 o->momentum, o->nesterov ? " nesterov" : "", o->weight_decay, t->npadding);
+		 o->momentum, o->nesterov ? " nesterov" : "", o->weight_decay, t->npadding,
+		 o->fragments);
 }
 
 static int save_write(const struct trainer *t, struct checkpoint *c)
