@@ -4,6 +4,12 @@
  *
  * Completions name their QP by a slot and its generation, so that those of a QP that has been
  * destroyed meanwhile are nobody's.
+ *
+ * Each QP has receives of its own, all that its peer may use: a queue that many share (SRQ) would
+ * have to hold the same sum, or a peer could find none.  They carry no memory.  For each peer, with
+ * 2 QPs for grains, they are 998 entries: on mlx5 24 KiB, and 31 KiB in an SRQ, whose entries are
+ * twice as long; its send queues take 160 KiB, completions 86, its ring 48 of registered memory.
+ * Refills are 32 at a time either way.
  */
 #include <errno.h>
 #include <string.h>
