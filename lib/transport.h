@@ -171,8 +171,9 @@ struct gy_transport_ops {
 	 * An endpoint to peer, not connected.  connect starts to connect it (again: nothing); it
 	 * ends in one gy_ep_up or gy_ep_down, in bounded time, without help of the peer's user
 	 * code.  The peer may connect first: see wire.h, `accepted`.  ep_close frees at any time,
-	 * also inside an upcall for the endpoint, and does not block; with `drain` it first tries,
-	 * for a bounded time and without waiting for user code, to get queued small messages out.
+	 * also inside an upcall for the endpoint, and does not block; with `drain` it, or the nic's
+	 * close, first tries, for a bounded time and without waiting for user code, to get queued
+	 * small messages out.
 	 */
 	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 	int (*connect)(struct gy_ep *ep);

@@ -956,6 +956,38 @@ static void test_expelled(void **state)
 	}
 }
 
+/*
+ * Who is expelled hears why, however slow the device of the other is, which it cannot write to any
+ * more; the connection ends then, or after a while.
+ */
+static void test_last_words(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned k;
+
+	for (k = 0; k < 2; k++) {
+		connect_ranks();
+		pump(4);
+		vf.hold = true;
+		assert_int_equal(write_slot(0, 1), 0);
+		assert_int_equal(say(0, 8), 0);
+		assert_int_equal(say(1, 8), 0);
+		expel(peer_of(1));
+		pump(8);
+		assert_true(!peer_of(0)->delivered && !peer_of(0)->down);
+		if (k)
+			fake_clock_add_ms(1000);
+		else
+			fake_until(f, 2, verbs_fake_move(1, &seed) == 0);
+		fake_until(f, 2, peer_of(0)->down);
+		assert_int_equal(peer_of(0)->delivered, !k);
+		assert_int_equal(peer_of(1)->delivered + written[1], 0);
+		assert_true(is_filled(memory[1] + (GRAINS + 1) * SLOT, 0));
+		assert_int_equal(vf.qps, 0);
+		close_ranks();
+	}
+}
+
 /* Every allocation fails once. */
 static void test_no_memory(void **state)
 {
@@ -1007,6 +1039,7 @@ int main(void)
 		cmocka_unit_test(test_pool_shrinks),
 		cmocka_unit_test(test_revoke),
 		cmocka_unit_test(test_expelled),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_no_memory),
 	};
 

@@ -74,6 +74,10 @@ static gy_cold void cq_failed(struct verbs_qp *q, const struct ibv_wc *wc)
 	char mine[INET6_ADDRSTRLEN], theirs[INET6_ADDRSTRLEN];
 	const uint32_t key = q->key;
 
+	if (ve->state == VERBS_LEAVING) {
+		ve->doom = cq_errno(wc->status);
+		return;
+	}
 	if (ve->state == VERBS_MEETING) {
 		if (wc->status != IBV_WC_WR_FLUSH_ERR && ve->pinging)
 			verbs_meet_pinged(ve, false, ibv_wc_status_str(wc->status));
@@ -112,6 +116,8 @@ static int cq_recv(struct verbs_qp *q, const struct ibv_wc *wc)
 	struct verbs_ep *ve = q->ep;
 	int n;
 
+	if (gy_unlikely(ve->closed))
+		return 0;
 	if (gy_unlikely(wc->opcode != IBV_WC_RECV_RDMA_WITH_IMM)) {
 		verbs_doom(ve, -EPROTO, "it sent what is no write");
 		return 0;
@@ -256,24 +262,6 @@ gy_cold void verbs_cq_take_bulk(struct verbs_ep *ve)
 		nic->wc[i].wr_id = CQ_TAKEN;
 	}
 	verbs_later(ve);
-}
-
-gy_cold void verbs_cq_take_small_sends(struct verbs_ep *ve)
-{
-	struct verbs_nic *nic = verbs_ep_nic(ve);
-	struct verbs_qp *q;
-	unsigned i;
-
-	for (i = nic->wc_head; i < nic->wc_tail; i++) {
-		q = verbs_qp_find(nic, (uint32_t)nic->wc[i].wr_id);
-		if (q != &ve->qps[0] || (uint32_t)nic->wc[i].wr_id & VERBS_IS_RECV)
-			continue;
-		if (nic->wc[i].status == IBV_WC_SUCCESS)
-			q->acked = (uint32_t)(nic->wc[i].wr_id >> 32);
-		else
-			ve->doom = cq_errno(nic->wc[i].status);
-		nic->wc[i].wr_id = CQ_TAKEN;
-	}
 }
 
 /* ---- size ---- */

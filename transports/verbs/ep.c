@@ -4,7 +4,9 @@
  *
  * The control connection tells whether the peer lives: its kernel answers, whatever the process
  * does.  When it ends, what the device has received is still delivered, then the endpoint is down.
- * Before gy_ep_down, or before ep_close returns, its QPs are destroyed: nobody can write here.
+ * Before gy_ep_down, or before ep_close returns, its QPs for grains are destroyed: nobody can write
+ * here.  The small one of an endpoint that is closed stays until its last messages, which may say
+ * why, are in the peer's memory: it leaves.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +22,7 @@
 #include "lib/peer.h"
 #include "transports/verbs/verbs.h"
 
-#define EP_DRAIN_NS (1000 * 1000 * 1000ull)
+#define EP_LEAVE_NS (1000 * 1000 * 1000ull)
 
 void verbs_later(struct verbs_ep *ve)
 {
@@ -44,25 +46,37 @@ gy_cold void verbs_doom(struct verbs_ep *ve, int err, const char *fmt, ...)
 
 /* ---- going ---- */
 
-/* Grains stay where they are until the engine revokes them. */
-static void ep_stop(struct verbs_ep *ve)
+/* All but its small QP.  Grains stay where they are until the engine revokes them. */
+static void ep_mute(struct verbs_ep *ve)
 {
 	struct gyre_context *ctx = ve->base.nic->ctx;
 	unsigned i;
 
-	ve->state = VERBS_DOWN;
 	gy_list_del(&ve->work);
 	gy_wire_cancel(ctx->wire, &ve->base);
 	verbs_route_cancel(ve);
-	for (i = 0; i <= ve->nqps; i++)
+	for (i = 1; i <= ve->nqps; i++)
 		verbs_qp_destroy(&ve->qps[i]);
-	if (ve->sock.fd >= 0) {
+	if (ve->sock.fd >= 0)
 		gy_poll_del(&ctx->poll, &ve->sock);
+}
+
+static void ep_end(struct verbs_ep *ve)
+{
+	ve->state = VERBS_DOWN;
+	verbs_qp_destroy(&ve->qps[0]);
+	if (ve->sock.fd >= 0) {
 		close(ve->sock.fd);
 		ve->sock.fd = -1;
 		verbs_ep_nic(ve)->cq_used -= verbs_qp_entries(ve->nqps);
 	}
 	verbs_timer_look(verbs_ep_nic(ve));
+}
+
+static void ep_stop(struct verbs_ep *ve)
+{
+	ep_mute(ve);
+	ep_end(ve);
 }
 
 static void ep_free(struct verbs_ep *ve)
@@ -81,7 +95,7 @@ void verbs_enter(struct verbs_ep *ve)
 
 void verbs_leave(struct verbs_ep *ve)
 {
-	if (--ve->depth == 0 && ve->closed)
+	if (--ve->depth == 0 && ve->closed && ve->state == VERBS_DOWN)
 		ep_free(ve);
 }
 
@@ -107,32 +121,55 @@ static bool ep_is_alone(struct verbs_ep *ve)
 	return n == 0 || (errno != EAGAIN && errno != EINTR);
 }
 
-/* All that was said is in the peer's memory, in bounded time. */
-static void ep_drain(struct verbs_ep *ve)
+/* Whether all that was said is in the peer's memory, or never will be. */
+static bool ep_has_left(struct verbs_ep *ve)
 {
-	struct verbs_nic *nic = verbs_ep_nic(ve);
-	struct verbs_qp *q = &ve->qps[0];
-	const uint64_t end = verbs_now(nic) + EP_DRAIN_NS * (uint64_t)nic->base.ctx->cfg.time_scale;
-	bool asked = false;
+	const struct verbs_nic *nic = verbs_ep_nic(ve);
 
-	while (q->acked != q->sent && !ve->doom && !ep_is_alone(ve) && verbs_now(nic) < end) {
-		if (!asked)
-			asked = !verbs_small_credit(ve, true);
-		if (verbs_cq_fill(nic) < 0)
-			break;
-		verbs_cq_take_small_sends(ve);
-		nic->base.ctx->sys->ops->yield(nic->base.ctx->sys);
-	}
+	if (!ve->asked)		/* the last message may have no completion */
+		ve->asked = !verbs_small_credit(ve, true);
+	return ve->qps[0].acked == ve->qps[0].sent || ve->doom || nic->failed ||
+	       verbs_now(nic) >= ve->leave_ns || ep_is_alone(ve);
 }
 
+bool verbs_leaving(struct verbs_nic *nic)
+{
+	struct gy_list *pos, *after;
+	struct verbs_ep *ve;
+
+	gy_list_for_each_safe(pos, after, &nic->leaving) {
+		ve = gy_list_entry(pos, struct verbs_ep, link);
+		gy_assert(!ve->depth);
+		if (!ep_has_left(ve))
+			continue;
+		ep_end(ve);
+		ep_free(ve);
+	}
+	return !gy_list_empty(&nic->leaving);
+}
+
+static void ep_leave(struct verbs_ep *ve)
+{
+	struct verbs_nic *nic = verbs_ep_nic(ve);
+
+	ep_mute(ve);
+	ve->state = VERBS_LEAVING;
+	ve->leave_ns = verbs_now(nic) + EP_LEAVE_NS * (uint64_t)nic->base.ctx->cfg.time_scale;
+	gy_list_del(&ve->link);
+	gy_list_add_tail(&nic->leaving, &ve->link);
+}
+
+/* To drain or not: nobody waits for it before the nic is closed. */
 void verbs_ep_close(struct gy_ep *ep, bool drain)
 {
 	struct verbs_ep *ve = to_verbs(ep);
 
-	if (drain && ve->state == VERBS_UP)
-		ep_drain(ve);
-	ep_stop(ve);
 	ve->closed = true;
+	if (ve->state == VERBS_UP && !ve->doom && ve->qps[0].acked != ve->qps[0].sent) {
+		ep_leave(ve);
+		return;
+	}
+	ep_stop(ve);
 	if (!ve->depth)
 		ep_free(ve);
 }

@@ -158,6 +158,8 @@ static int nic_progress(struct gy_nic *base)
 		verbs_bulk_await(nic);
 	if (gy_unlikely(!gy_list_empty(&nic->tails)))
 		verbs_bulk_tails(nic);
+	if (gy_unlikely(!gy_list_empty(&nic->leaving)))
+		verbs_leaving(nic);
 	return 0;
 }
 
@@ -209,6 +211,10 @@ static void nic_close(struct gy_nic *base)
 	struct verbs_nic *nic = to_verbs_nic(base);
 
 	gy_assert(gy_list_empty(&nic->eps) && gy_list_empty(&nic->pages));
+	while (verbs_leaving(nic)) {
+		verbs_cq_poll(nic);
+		base->ctx->sys->ops->yield(base->ctx->sys);
+	}
 	nic_close_fd(nic, &nic->timer, true);
 	nic_close_fd(nic, &nic->events, false);
 	nic_close_fd(nic, &nic->async, false);
@@ -316,6 +322,7 @@ static int nic_open(struct gyre_context *ctx, struct gy_nic **nicp)
 	nic->timer = (struct gy_poll_fd){ .fd = -1, .ready = nic_tick };
 	nic->cm = (struct gy_poll_fd){ .fd = -1, .ready = verbs_route_ready };
 	gy_list_init(&nic->eps);
+	gy_list_init(&nic->leaving);
 	gy_list_init(&nic->work);
 	gy_list_init(&nic->silent);
 	gy_list_init(&nic->tails);

@@ -158,7 +158,14 @@ struct verbs_range {
 	uint32_t gen;
 };
 
-enum verbs_state { VERBS_IDLE, VERBS_DIALLING, VERBS_MEETING, VERBS_UP, VERBS_DOWN };
+enum verbs_state {
+	VERBS_IDLE,
+	VERBS_DIALLING,
+	VERBS_MEETING,
+	VERBS_UP,
+	VERBS_LEAVING,		/* closed; its last messages are under way */
+	VERBS_DOWN,
+};
 
 /* The QPs for grains. */
 enum verbs_bulk {
@@ -169,11 +176,13 @@ enum verbs_bulk {
 
 struct verbs_ep {
 	struct gy_ep base;
-	struct gy_list link;		/* verbs_nic.eps */
+	struct gy_list link;		/* verbs_nic.eps, or leaving */
 	struct gy_list work;		/* verbs_nic.work: upcalls are due */
 	enum verbs_state state;
 	unsigned depth;			/* frames on the stack that need it after an upcall */
-	bool closed;			/* to be freed when the last of them returns */
+	bool closed;			/* to be freed when the last of them returns, and it left */
+	bool asked;			/* leaving: for a completion of its last message */
+	uint64_t leave_ns;		/* leaving: until then at most */
 	int doom;			/* -errno: to go down when what has come is delivered */
 	char why[400];
 
@@ -258,7 +267,7 @@ struct verbs_nic {
 	struct verbs_blob blob;
 	uint8_t gid_index[VERBS_MAX_GIDS];	/* of blob.gids in the device's table */
 
-	struct gy_list eps, work, silent, tails;
+	struct gy_list eps, leaving, work, silent, tails;
 	unsigned idle;			/* looks since there was something, or a grain was sent */
 	struct verbs_slot *slots;
 	unsigned nslots;
@@ -308,8 +317,6 @@ int verbs_cq_poll(struct verbs_nic *nic);
 int verbs_cq_fill(struct verbs_nic *nic);
 /* Takes the completions of its QPs for grains out of those that wait. */
 void verbs_cq_take_bulk(struct verbs_ep *ve);
-/* Of its small QP's sends only. */
-void verbs_cq_take_small_sends(struct verbs_ep *ve);
 
 static inline void verbs_grain_came(struct verbs_qp *q)
 {
@@ -321,6 +328,8 @@ int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 int verbs_connect(struct gy_ep *ep);
 void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void verbs_ep_close(struct gy_ep *ep, bool drain);
+/* Ends those that leave, as far as they have left: whether any is still leaving. */
+bool verbs_leaving(struct verbs_nic *nic);
 void verbs_enter(struct verbs_ep *ve);
 void verbs_leave(struct verbs_ep *ve);
 /* Goes down when what has come is delivered; may be called anywhere.  The first reason counts. */
