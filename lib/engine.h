@@ -180,7 +180,9 @@ struct gy_op {
 	bool computed;			/* to the end; of an empty move too */
 	const struct gy_end *shape;	/* its first memory end: gives lengths */
 	const struct gy_end *source;	/* memory that out streams are sent from; NULL: slots */
-	const struct gy_end *mem_out;	/* or NULL */
+	const struct gy_end *mem_out;	/* the source too; or NULL */
+	char *at;			/* where the source begins, when it lies in one piece: */
+	bool whole;
 	uint64_t len, ok, done;		/* elements: all; free of hazards; computed */
 	unsigned nout;			/* out streams */
 	struct gy_list streams;
@@ -395,6 +397,15 @@ void gy_run_pump(struct gy_engine *e, struct gy_run *run);
 void gy_run_end(struct gy_engine *e, struct gy_run *run, int err);
 void *gy_run_at(const struct gy_run *run, const struct gy_end *end, uint64_t elem,
 		uint64_t *contig);
+/* The same of an open move's source, or mem_out. */
+static inline void *gy_op_at(const struct gy_run *run, const struct gy_op *op, uint64_t elem,
+			     uint64_t *contig)
+{
+	if (gy_unlikely(!op->whole))
+		return gy_run_at(run, op->source, elem, contig);
+	*contig = op->len - elem;
+	return op->at + elem * run->es;
+}
 uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elements */
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
 void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,

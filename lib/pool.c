@@ -24,7 +24,7 @@ struct slab {
 	struct gy_slot slots[];
 };
 
-static int pool_grow(struct gy_pool *pool, bool needed)
+static gy_cold int pool_grow(struct gy_pool *pool, bool needed)
 {
 	const size_t room = pool->nslots < pool->max_slots ? pool->max_slots - pool->nslots : 0;
 	size_t n = gy_min(gy_max(SLAB_BYTES / pool->slot_size, 1), room), i;

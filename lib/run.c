@@ -195,43 +195,55 @@ static void run_update_ok(const struct gy_run *run, struct gy_op *op)
 
 /* ---- computing ---- */
 
-static void run_fold(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
-		     unsigned nin, size_t n, bool final)
+/* Those that one call of the kernel does not take. */
+static gy_cold void run_fold_more(struct gy_run *run, void *dst, const void *const *in,
+				  unsigned nin, size_t n)
 {
 	const void *part[GY_MAX_INPUTS];
 	unsigned i, k;
 
-	k = nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS;
-	e->stats.bytes_reduced += (nin - 1) * n * run->es;
-	if (nin > 1) {
-		run->reduce(dst, in, k, n);
-	} else if (n && dst != in[0]) {	/* of nothing, dst may be NULL */
-		gy_kernel_copy(e->kernels, dst, in[0], n * run->es);
-		e->stats.bytes_copied += n * run->es;
-	}
-	for (i = k; i < nin; i += k - 1) {
+	for (i = GY_MAX_INPUTS; i < nin; i += k - 1) {
 		k = nin - i < GY_MAX_INPUTS - 1 ? nin - i + 1 : GY_MAX_INPUTS;
 		part[0] = dst;
 		memcpy(part + 1, in + i, (k - 1) * sizeof(*part));
 		run->reduce(dst, part, k, n);
 	}
+}
+
+static void run_fold(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		     unsigned nin, size_t n, bool final)
+{
+	e->stats.bytes_reduced += (nin - 1) * n * run->es;
+	if (nin > 1) {
+		run->reduce(dst, in, nin < GY_MAX_INPUTS ? nin : GY_MAX_INPUTS, n);
+	} else if (n && dst != in[0]) {	/* of nothing, dst may be NULL */
+		gy_kernel_copy(e->kernels, dst, in[0], n * run->es);
+		e->stats.bytes_copied += n * run->es;
+	}
+	if (gy_unlikely(nin > GY_MAX_INPUTS))
+		run_fold_more(run, dst, in, nin, n);
 	if (final && run->divide)
 		gy_kernel_divide(e->kernels, run->type, dst, dst, n, run->divide);
+}
+
+static gy_cold void run_fold_by_default(struct gy_engine *e, struct gy_run *run, void *dst,
+					const void *const *in, unsigned nin, size_t n, bool final)
+{
+	fenv_t caller;
+
+	fegetenv(&caller);
+	fesetenv(FE_DFL_ENV);
+	run_fold(e, run, dst, in, nin, n, final);
+	fesetenv(&caller);
 }
 
 void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
 		    unsigned nin, size_t n, bool final)
 {
-	fenv_t caller;
-
-	if (gy_likely(gy_fpenv_is_default())) {
+	if (gy_likely(gy_fpenv_is_default()))
 		run_fold(e, run, dst, in, nin, n, final);
-		return;
-	}
-	fegetenv(&caller);
-	fesetenv(FE_DFL_ENV);
-	run_fold(e, run, dst, in, nin, n, final);
-	fesetenv(&caller);
+	else
+		run_fold_by_default(e, run, dst, in, nin, n, final);
 }
 
 /*
@@ -302,7 +314,7 @@ static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct
 		piece = n;
 		to = dst;
 		if (!dst) {
-			to = gy_run_at(run, op->mem_out, elem, &contig);
+			to = gy_op_at(run, op, elem, &contig);
 			piece = gy_min(piece, contig);
 		}
 		err = run_inputs(e, run, op, elem, &piece, in, to);
@@ -361,24 +373,29 @@ static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 	return 0;
 }
 
-/* How far inputs have come; `direct`: they are in their memory already. */
-static uint64_t run_available(const struct gy_op *op, bool *direct, bool *all)
+struct run_come {
+	uint64_t avail;		/* how far they have come */
+	bool direct;		/* they are in their memory already */
+	bool all;		/* something has come of each */
+	bool lent;		/* some are read where the peer has them */
+};
+
+static struct run_come run_available(const struct gy_op *op)
 {
-	uint64_t avail = op->ok;
+	struct run_come in = { .avail = op->ok, .all = true };
 	struct gy_list *pos;
 
-	*direct = false;
-	*all = true;
 	gy_list_for_each(pos, &op->streams) {
 		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
 
 		if (s->out)
 			continue;
-		avail = gy_min(avail, s->avail);
-		*direct |= s->direct;
-		*all &= s->got;
+		in.avail = gy_min(in.avail, s->avail);
+		in.direct |= s->direct;
+		in.all &= s->got;
+		in.lent |= s->mode == GY_BY_LEND;
 	}
-	return avail;
+	return in;
 }
 
 static void run_advance(struct gy_engine *e, struct gy_run *run, struct gy_op *op, uint64_t upto)
@@ -415,35 +432,36 @@ static bool run_was_lent(const struct gy_op *op)
 static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op *op)
 {
 	struct gy_slot *slot = NULL;
-	uint64_t avail, hi;
-	bool direct, all;
+	struct run_come in;
+	uint64_t hi;
 	int err;
 
 	if (op->computed)
 		return 0;
-	run_update_ok(run, op);
+	if (!op->ready)
+		run_update_ok(run, op);
 	if (op->pure_send) {
-		if (op->ok == op->done && !(op->ready && !op->computed))
+		if (op->ok == op->done && !op->ready)
 			return 0;
 		op->done = op->ok;
 		op->computed = op->ready;
 		return 1;
 	}
-	avail = run_available(op, &direct, &all);
+	in = run_available(op);
 	if (!op->len) {
-		if (!op->ready || !all)
+		if (!op->ready || !in.all)
 			return 0;
 		run_advance(e, run, op, 0);
 		return 1;
 	}
-	if (direct) {
-		if (avail == op->done)
+	if (in.direct) {
+		if (in.avail == op->done)
 			return 0;
-		run_advance(e, run, op, avail);
+		run_advance(e, run, op, in.avail);
 		return 1;
 	}
-	hi = gy_min((op->done / run->grain + 1) * run->grain, op->len);
-	if (avail < hi)
+	hi = gy_min(op->done + run->grain, op->len);
+	if (in.avail < hi)
 		return 0;
 	if (!op->mem_out) {
 		err = run_out_slot(e, run, op, &slot);
@@ -451,7 +469,7 @@ static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op 
 			return 0;
 	}
 	err = run_compute_piecewise(e, run, op, op->done, hi - op->done, slot ? slot->mem : NULL);
-	if (!run_was_lent(op))
+	if (in.lent && !run_was_lent(op))
 		return -ECANCELED;
 	if (err)
 		return err;
@@ -467,6 +485,7 @@ static int run_op_open(struct gy_engine *e, struct gy_run *run)
 	struct gy_op *op = &run->ops[run->next % run->window];
 	const struct gy_move *mv = &run->plan->moves[run->next];
 	const struct gy_end *end = run->plan->ends + mv->end;
+	uint64_t contig;
 	unsigned i;
 	int err;
 
@@ -490,6 +509,10 @@ static int run_op_open(struct gy_engine *e, struct gy_run *run)
 			!(mv->flags & GY_MOVE_FINAL);
 	op->source = op->pure_send ? &end[0] : op->mem_out;
 	op->len = gy_run_len(run, op->shape);
+	if (op->source) {
+		op->at = gy_run_at(run, op->source, 0, &contig);
+		op->whole = contig >= op->len;
+	}
 	op->open = true;
 	run->next++;
 	for (i = 0; i < (unsigned)mv->nin + mv->nout; i++) {

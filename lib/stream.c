@@ -204,7 +204,7 @@ static void stream_gather(struct gy_engine *e, const struct gy_stream *s, uint64
 	uint64_t contig;
 
 	while (n) {
-		const void *src = gy_run_at(s->run, s->op->source, elem, &contig);
+		const void *src = gy_op_at(s->run, s->op, elem, &contig);
 
 		contig = gy_min(contig, n);
 		gy_kernel_copy(e->kernels, dst, src, contig * s->run->es);
@@ -242,7 +242,7 @@ static int stream_pump_eager(struct gy_engine *e, struct gy_stream *s)
 	if (!s->op->source) {
 		body = s->len ? s->slot[0]->mem : NULL;
 	} else if (s->len) {
-		body = gy_run_at(s->run, s->op->source, 0, &contig);
+		body = gy_op_at(s->run, s->op, 0, &contig);
 		if (contig < s->len) {
 			stream_gather(e, s, 0, s->len, e->bounce);
 			body = e->bounce;
@@ -286,6 +286,12 @@ static uint64_t stream_grain_end(const struct gy_stream *s, uint64_t off)
 	return gy_min((off / s->run->grain + 1) * s->run->grain, s->len);
 }
 
+/* The same where a grain begins at off: all but lent memory goes by whole ones. */
+static uint64_t stream_next(const struct gy_stream *s, uint64_t off)
+{
+	return gy_min(off + s->run->grain, s->len);
+}
+
 static int stream_lend_one(struct gy_engine *e, struct gy_stream *s)
 {
 	struct gy_ep *ep = s->peer->ep;
@@ -296,7 +302,7 @@ static int stream_lend_one(struct gy_engine *e, struct gy_stream *s)
 	int err;
 
 	if (s->op->source && !s->via_slot) {
-		ptr = gy_run_at(s->run, s->op->source, s->sent, &n);
+		ptr = gy_op_at(s->run, s->op, s->sent, &n);
 		n = gy_min(n, stream_ready(s) - s->sent);
 		err = ep->ops->lend(ep, ptr, n * es, &body.remote);
 		if (err == -EOPNOTSUPP)
@@ -370,7 +376,7 @@ static void stream_grain_src(struct gy_engine *e, struct gy_stream *s, uint64_t 
 	g->more = e->pool.starved ? 0 : (left - 1) / s->run->grain;
 	g->pooled = false;
 	if (s->op->source && !s->via_slot)
-		g->src = gy_run_at(s->run, s->op->source, s->sent, &contig);
+		g->src = gy_op_at(s->run, s->op, s->sent, &contig);
 	if ((contig < n && s->direct) || (contig >= n && contig < left))
 		g->more = gy_min(g->more, SLOTS_HALF - 1 - i % SLOTS_HALF);
 	if (contig >= n)
@@ -398,7 +404,7 @@ static void stream_fill_grain(const struct gy_stream *s, struct gy_grain *g, uin
 
 static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
 {
-	const uint64_t n = stream_grain_end(s, s->sent) - s->sent;
+	const uint64_t n = stream_next(s, s->sent) - s->sent;
 	struct gy_ep *ep = s->peer->ep;
 	struct gy_grain *g = grain_alloc(e);
 	int err;
@@ -429,12 +435,12 @@ static int stream_send_grain(struct gy_engine *e, struct gy_stream *s)
  */
 static bool stream_may_send(const struct gy_stream *s)
 {
-	const uint64_t out = s->sent / s->run->grain - s->freed / s->run->grain;
+	const uint64_t out = s->sent - s->freed, grain = s->run->grain;
 	const bool slots = !s->op->source || s->via_slot;
 
 	if (!(s->peer->ep->caps & GY_CAP_WRITE))
-		return s->grains_out < GRAINS_OUT && out < GY_STREAM_SLOTS;
-	return out < (slots ? GY_STREAM_SLOTS : GY_STREAM_GRAINS);
+		return s->grains_out < GRAINS_OUT && out < GY_STREAM_SLOTS * grain;
+	return out < (slots ? GY_STREAM_SLOTS : GY_STREAM_GRAINS) * grain;
 }
 
 static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
@@ -451,8 +457,7 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 		s->first_sent = true;
 		s->finished = !s->len;
 	}
-	while (!err && s->sent < s->len && stream_grain_end(s, s->sent) <= limit &&
-	       stream_may_send(s))
+	while (!err && s->sent < s->len && stream_next(s, s->sent) <= limit && stream_may_send(s))
 		err = stream_send_grain(e, s);
 	return err;
 }
@@ -534,10 +539,10 @@ static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 	uint64_t end, i;
 
 	while (s->granted < s->len) {
-		end = stream_grain_end(s, s->granted);
+		end = stream_next(s, s->granted);
 		i = s->granted / grain;
-		if (i - s->op->done / grain >= window || i - s->avail / grain >= 64 ||
-		    !stream_may_grant(s))
+		if (s->granted - s->op->done >= window * grain ||
+		    s->granted - s->avail >= 64 * grain || !stream_may_grant(s))
 			break;
 		if (s->direct) {
 			if (end > s->op->ok)
@@ -570,7 +575,7 @@ static void stream_grant_mode(struct gy_stream *s)
 
 	s->mode = GY_BY_GRANT;
 	if (op->move->nin == 1 && op->mem_out)
-		dst = gy_run_at(s->run, op->mem_out, 0, &contig);
+		dst = gy_op_at(s->run, op, 0, &contig);
 	s->direct = contig >= s->len;
 	if (s->direct && s->len && ep->caps & GY_CAP_WRITE)
 		s->direct = !ep->ops->expose(ep, dst, s->len * s->run->es, &s->to[0]);
@@ -696,7 +701,7 @@ void gy_stream_consumed(struct gy_engine *e, struct gy_stream *s, uint64_t upto)
 		s->eager = NULL;
 	} else if (s->mode == GY_BY_GRANT && !s->direct) {
 		for (i = s->freed / s->run->grain; s->freed < upto; i++) {
-			s->freed = stream_grain_end(s, s->freed);
+			s->freed = stream_next(s, s->freed);
 			stream_put_slot(e, s, i % GY_STREAM_SLOTS);
 		}
 	} else if (s->mode == GY_BY_LEND) {
@@ -880,7 +885,7 @@ int gy_place(struct gy_ep *ep, const struct gy_hdr *hdr, void **dstp)
 	if (hdr->len != n * s->run->es || s->placed & bit)
 		return -EPROTO;
 	s->placed |= bit;
-	*dstp = s->direct ? gy_run_at(s->run, s->op->mem_out, hdr->off, &contig)
+	*dstp = s->direct ? gy_op_at(s->run, s->op, hdr->off, &contig)
 			  : s->slot[hdr->off / s->run->grain % GY_STREAM_SLOTS]->mem;
 	return 0;
 }
@@ -892,7 +897,7 @@ static void stream_grain_came(struct gy_engine *e, struct gy_stream *s, uint64_t
 	while (s->mask & 1) {
 		s->mask >>= 1;
 		s->placed >>= 1;
-		s->avail = stream_grain_end(s, s->avail);
+		s->avail = stream_next(s, s->avail);
 	}
 	s->got = true;
 	s->run->dirty = true;
@@ -946,8 +951,10 @@ void gy_sent(struct gy_ep *ep, struct gy_grain *g)
 	s->mask |= 1ull << (g->hdr.off - s->freed) / s->run->grain;
 	while (s->mask & 1) {
 		s->mask >>= 1;
-		stream_freed(e, s, stream_grain_end(s, s->freed));
+		stream_put_slot(e, s, s->freed / s->run->grain % GY_STREAM_SLOTS);
+		s->freed = stream_next(s, s->freed);
 	}
+	s->finished = s->freed == s->len;
 	s->run->dirty = true;
 	s->run->moved_ns = e->now_ns;
 	grain_free(e, g);

@@ -45,14 +45,15 @@ static bool bulk_is_full(const struct verbs_qp *q)
 
 static bool bulk_has_room(const struct verbs_qp *q)
 {
-	return q->qp && !bulk_is_full(q) && q->bytes < VERBS_BULK_BYTES;
+	return !bulk_is_full(q) && q->bytes < VERBS_BULK_BYTES;
 }
 
 bool verbs_bulk_room(const struct verbs_ep *ve)
 {
 	unsigned i;
 
-	if (!ve->bulk_full || ve->bulk != VERBS_BULK_READY || !gy_list_empty(&ve->again))
+	if (!ve->bulk_full || ve->state != VERBS_UP || ve->bulk != VERBS_BULK_READY ||
+	    !gy_list_empty(&ve->again))
 		return false;
 	for (i = 1; i <= ve->nqps; i++)
 		if (bulk_has_room(&ve->qps[i]))
@@ -100,11 +101,11 @@ void verbs_bulk_await(struct verbs_nic *nic)
 /* So often that a queue pair which is full has a completion on its way. */
 static bool bulk_wants_signal(const struct verbs_qp *q, const struct gy_grain *g)
 {
-	const unsigned share = (unsigned)gy_min(VERBS_SIGNAL, GY_STREAM_GRAINS / q->ep->nqps);
-	const unsigned every = g->pooled ? VERBS_BULK_SQ / 2 : share;
+	const unsigned nqps = q->ep->nqps;
+	const unsigned every = g->pooled ? VERBS_BULK_SQ / 2
+					 : (unsigned)gy_min(VERBS_SIGNAL, GY_STREAM_GRAINS / nqps);
 
-	return g->more < q->ep->nqps || !gy_list_empty(&q->tail) ||
-	       q->sent + 1 - q->signalled >= every ||
+	return g->more < nqps || !gy_list_empty(&q->tail) || q->sent + 1 - q->signalled >= every ||
 	       q->silent_bytes + g->hdr.len >= VERBS_BULK_BYTES / 2;
 }
 

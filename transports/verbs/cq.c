@@ -67,7 +67,7 @@ static int cq_errno(enum ibv_wc_status status)
  * The queue pair is of no more use.  When the peer has ended it in good order, or has ended itself,
  * the control connection knows.
  */
-static gy_cold void cq_failed(struct verbs_qp *q, const struct ibv_wc *wc)
+static gy_cold void cq_failed(struct verbs_qp *q, struct ibv_wc wc)
 {
 	struct verbs_ep *ve = q->ep;
 	const struct verbs_nic *nic = verbs_ep_nic(ve);
@@ -75,22 +75,22 @@ static gy_cold void cq_failed(struct verbs_qp *q, const struct ibv_wc *wc)
 	const uint32_t key = q->key;
 
 	if (ve->state == VERBS_LEAVING) {
-		ve->doom = cq_errno(wc->status);
+		ve->doom = cq_errno(wc.status);
 		return;
 	}
 	if (ve->state == VERBS_MEETING) {
-		if (wc->status != IBV_WC_WR_FLUSH_ERR && ve->pinging)
-			verbs_meet_pinged(ve, false, ibv_wc_status_str(wc->status));
+		if (wc.status != IBV_WC_WR_FLUSH_ERR && ve->pinging)
+			verbs_meet_pinged(ve, false, ibv_wc_status_str(wc.status));
 		return;
 	}
 	verbs_enter(ve);
 	verbs_note_recv(ve);
 	if (ve->state == VERBS_UP && !ve->closed && q->qp && q->key == key)
-		verbs_doom(ve, cq_errno(wc->status),
+		verbs_doom(ve, cq_errno(wc.status),
 			   "queue pair %u at %s to %u at %s failed: %s (vendor's code 0x%x): %s",
 			   q->qp->qp_num, verbs_gid_text(nic->blob.gids[ve->gid].raw, mine),
 			   q->peer_qpn, verbs_gid_text(ve->peer.gids[ve->peer_gid].raw, theirs),
-			   ibv_wc_status_str(wc->status), wc->vendor_err, cq_causes(wc->status));
+			   ibv_wc_status_str(wc.status), wc.vendor_err, cq_causes(wc.status));
 	verbs_leave(ve);
 }
 
@@ -145,6 +145,7 @@ static void cq_sent(struct verbs_qp *q, uint32_t number)
 		verbs_later(ve);
 }
 
+/* After an upcall the array of completions may be elsewhere. */
 static int cq_handle(struct verbs_nic *nic, const struct ibv_wc *wc)
 {
 	const uint32_t key = (uint32_t)wc->wr_id;
@@ -155,7 +156,7 @@ static int cq_handle(struct verbs_nic *nic, const struct ibv_wc *wc)
 	if (key & VERBS_IS_RECV)
 		q->at_device--;
 	if (gy_unlikely(wc->status != IBV_WC_SUCCESS)) {
-		cq_failed(q, wc);
+		cq_failed(q, *wc);
 		return 0;
 	}
 	if (key & VERBS_IS_RECV)
@@ -193,7 +194,6 @@ int verbs_cq_poll(struct verbs_nic *nic)
 {
 	unsigned round = 0;
 	bool more = true;
-	struct ibv_wc wc;
 	int n = 0;
 
 	gy_assert(!nic->handling);
@@ -207,8 +207,7 @@ int verbs_cq_poll(struct verbs_nic *nic)
 			if (nic->wc_tail == 0)
 				break;
 		}
-		wc = nic->wc[nic->wc_head++];	/* an upcall may move the array */
-		n += cq_handle(nic, &wc);
+		n += cq_handle(nic, &nic->wc[nic->wc_head++]);
 	}
 	nic->handling = false;
 	return n;

@@ -88,14 +88,9 @@ static void ep_free(struct verbs_ep *ve)
 	gy_free(ve);
 }
 
-void verbs_enter(struct verbs_ep *ve)
+gy_cold void verbs_left(struct verbs_ep *ve)
 {
-	ve->depth++;
-}
-
-void verbs_leave(struct verbs_ep *ve)
-{
-	if (--ve->depth == 0 && ve->closed && ve->state == VERBS_DOWN)
+	if (ve->state == VERBS_DOWN)
 		ep_free(ve);
 }
 

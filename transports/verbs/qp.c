@@ -21,21 +21,11 @@
 #define QP_RNR_RETRIES 3
 #define QP_RNR_TIMER 14		/* 1 ms */
 #define QP_MIN_TIMEOUT 10	/* 4 ms */
-#define QP_SLOT_BITS 16
-#define QP_GEN_MASK 0x7fffu
 #define QP_PSN_MASK 0xffffffu
 
 unsigned verbs_qp_entries(unsigned nqps)
 {
 	return VERBS_SMALL_RQ + VERBS_SMALL_SQ + nqps * (VERBS_BULK_RQ + VERBS_BULK_SQ);
-}
-
-struct verbs_qp *verbs_qp_find(const struct verbs_nic *nic, uint32_t key)
-{
-	const uint32_t i = key & ((1u << QP_SLOT_BITS) - 1);
-	struct verbs_qp *q = i < nic->nslots ? nic->slots[i].qp : NULL;
-
-	return q && q->key == (key & ~VERBS_IS_RECV) ? q : NULL;
 }
 
 static int qp_take_slot(struct verbs_nic *nic, struct verbs_qp *q)
@@ -45,7 +35,7 @@ static int qp_take_slot(struct verbs_nic *nic, struct verbs_qp *q)
 
 	for (i = 0; i < nic->nslots && nic->slots[i].qp; i++)
 		;
-	if (i == 1u << QP_SLOT_BITS)
+	if (i == 1u << VERBS_SLOT_BITS)
 		return -ENOSPC;
 	if (i == nic->nslots) {
 		slots = gy_realloc_array(nic->slots, nic->nslots + 64, sizeof(*slots));
@@ -56,14 +46,14 @@ static int qp_take_slot(struct verbs_nic *nic, struct verbs_qp *q)
 		nic->nslots += 64;
 	}
 	nic->slots[i].qp = q;
-	nic->slots[i].gen = (nic->slots[i].gen + 1) & QP_GEN_MASK;
-	q->key = (uint32_t)nic->slots[i].gen << QP_SLOT_BITS | i;
+	nic->slots[i].gen = (nic->slots[i].gen + 1) & VERBS_GEN_MASK;
+	q->key = (uint32_t)nic->slots[i].gen << VERBS_SLOT_BITS | i;
 	return 0;
 }
 
 static void qp_leave_slot(struct verbs_nic *nic, struct verbs_qp *q)
 {
-	nic->slots[q->key & ((1u << QP_SLOT_BITS) - 1)].qp = NULL;
+	nic->slots[q->key & ((1u << VERBS_SLOT_BITS) - 1)].qp = NULL;
 }
 
 static int qp_init(struct verbs_nic *nic, struct verbs_qp *q)

@@ -330,8 +330,17 @@ void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void verbs_ep_close(struct gy_ep *ep, bool drain);
 /* Ends those that leave, as far as they have left: whether any is still leaving. */
 bool verbs_leaving(struct verbs_nic *nic);
-void verbs_enter(struct verbs_ep *ve);
-void verbs_leave(struct verbs_ep *ve);
+/* It has been closed in an upcall, and the last frame that needs it returns. */
+gy_cold void verbs_left(struct verbs_ep *ve);
+static inline void verbs_enter(struct verbs_ep *ve)
+{
+	ve->depth++;
+}
+static inline void verbs_leave(struct verbs_ep *ve)
+{
+	if (gy_unlikely(--ve->depth == 0 && ve->closed))
+		verbs_left(ve);
+}
 /* Goes down when what has come is delivered; may be called anywhere.  The first reason counts. */
 void verbs_doom(struct verbs_ep *ve, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -382,10 +391,21 @@ int verbs_qp_connect(struct verbs_qp *q, uint32_t qpn, uint32_t psn);
 int verbs_qp_refill(struct verbs_qp *q);
 /* Completion entries that an endpoint's QPs need. */
 unsigned verbs_qp_entries(unsigned nqps);
-struct verbs_qp *verbs_qp_find(const struct verbs_nic *nic, uint32_t key);
+
+/* A key: position of the QP's slot, generation of that, and whether it is of a receive. */
+#define VERBS_SLOT_BITS 16
+#define VERBS_GEN_MASK 0x7fffu
+#define VERBS_IS_RECV 0x80000000u
+
+static inline struct verbs_qp *verbs_qp_find(const struct verbs_nic *nic, uint32_t key)
+{
+	const uint32_t i = key & ((1u << VERBS_SLOT_BITS) - 1);
+	struct verbs_qp *q = i < nic->nslots ? nic->slots[i].qp : NULL;
+
+	return q && q->key == (key & ~VERBS_IS_RECV) ? q : NULL;
+}
 
 /* wr_id: a receive's is its QP's key; a send's has its number, from 1 on, above it. */
-#define VERBS_IS_RECV 0x80000000u
 
 static inline uint64_t verbs_recv_id(const struct verbs_qp *q)
 {
