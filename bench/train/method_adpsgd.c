@@ -2,10 +2,11 @@
 /* bench/train/method_adpsgd.c - asynchronous decentralised SGD (Lian, Zhang, Zhang, Liu, ICML
  * 2018).  Each rank has a model that its training thread adds its progress to, and that its gossip
  * thread averages with others' meanwhile.  Only even ranks ask, only odd ones answer, so nobody can
- * wait in a circle.  After every period steps an even rank sends its model a to a random odd one,
- * which answers with its own b as it is then; both go half of the way, b += (a - b) / 2 there,
- * a += (b - a) / 2 here, which keeps the sum of all models.  Steps taken in between are kept.
- * Receives are posted before the message that they answer, those for questions two ahead.
+ * wait in a circle.  After every period steps an even rank asks a random odd one, and they send
+ * their models a and b to each other at the same time, a as it is when it asks, b when it is asked.
+ * Both go half of the way, b += (a - b) / 2 there, a += (b - a) / 2 here, which keeps the sum of all
+ * models.  Steps taken in between are kept.
+ * Receives for answers are posted before the question, those for questions two ahead.
  * Locking: lock is over the model and the flags. */
 #include <errno.h>
 #include <pthread.h>
@@ -18,14 +19,15 @@
 
 #define ADPSGD_STREAM (1ull << 42) /* of random numbers: far from those of epochs */
 
-enum { ADPSGD_ASK, ADPSGD_ANSWER };
+enum { ADPSGD_ASK, ADPSGD_MODEL };
 
 struct method_of_adpsgd {
 	struct method base;
 	struct gyre_comm *comm;
 	size_t len;	      /* of a message: model, padding */
 	float *memory;
-	float *out, *in[2];
+	float *out, *in;
+	float questions[2]; /* received; what they say is their length */
 	float *model, *last; /* last: params after the last tick */
 
 	pthread_t thread;
@@ -69,24 +71,25 @@ static bool adpsgd_wait_turn(struct method_of_adpsgd *a)
 	return go;
 }
 
-static int adpsgd_ask(struct method_of_adpsgd *a, int peer)
+/* out to the peer while its model comes into in; then the model goes half of the way. */
+static int adpsgd_exchange(struct method_of_adpsgd *a, int peer, bool asks)
 {
-	struct gyre_request *answer;
-	int err;
+	static const float question = 1;
+	struct gyre_request *theirs;
+	int err, failed;
 
-	err = gyre_irecv(a->in[0], a->len, GYRE_F32, peer, ADPSGD_ANSWER, a->comm, &answer);
+	err = gyre_irecv(a->in, a->len, GYRE_F32, peer, ADPSGD_MODEL, a->comm, &theirs);
 	if (err)
 		return err;
-	err = gyre_send(a->out, a->len, GYRE_F32, peer, ADPSGD_ASK, a->comm);
-	if (err) {
-		gyre_request_wait(&answer, NULL); /* has failed with the communicator */
-		return err;
-	}
-	err = gyre_request_wait(&answer, NULL);
-	if (err)
-		return err;
+	if (asks)
+		err = gyre_send(&question, 1, GYRE_F32, peer, ADPSGD_ASK, a->comm);
+	if (!err)
+		err = gyre_send(a->out, a->len, GYRE_F32, peer, ADPSGD_MODEL, a->comm);
+	failed = gyre_request_wait(&theirs, NULL); /* after an error: with the communicator */
+	if (err || failed)
+		return err ? err : failed;
 	pthread_mutex_lock(&a->lock);
-	adpsgd_meet(a, a->in[0], a->out);
+	adpsgd_meet(a, a->in, a->out);
 	a->sent += a->len * sizeof(*a->out);
 	pthread_mutex_unlock(&a->lock);
 	return 0;
@@ -101,25 +104,23 @@ static int adpsgd_ask_all(struct method_of_adpsgd *a)
 
 	rng_init(&rng, a->base.env.opt->seed, ADPSGD_STREAM + a->base.env.job->rank);
 	while (!err && adpsgd_wait_turn(a))
-		err = adpsgd_ask(a, 2 * rng_below(&rng, nranks / 2) + 1);
+		err = adpsgd_exchange(a, 2 * rng_below(&rng, nranks / 2) + 1, true);
 	for (peer = 1; !err && peer < nranks; peer += 2)
 		err = gyre_send(a->out, 0, GYRE_F32, peer, ADPSGD_ASK, a->comm);
 	return err;
 }
 
-static int adpsgd_answer(struct method_of_adpsgd *a, const float *question, int peer)
+static int adpsgd_answer(struct method_of_adpsgd *a, int peer)
 {
 	pthread_mutex_lock(&a->lock);
 	memcpy(a->out, a->model, a->base.env.nparams * sizeof(*a->out));
-	adpsgd_meet(a, question, a->out);
-	a->sent += a->len * sizeof(*a->out);
 	pthread_mutex_unlock(&a->lock);
-	return gyre_send(a->out, a->len, GYRE_F32, peer, ADPSGD_ANSWER, a->comm);
+	return adpsgd_exchange(a, peer, false);
 }
 
 static int adpsgd_listen(struct method_of_adpsgd *a, int i, struct gyre_request **question)
 {
-	return gyre_irecv(a->in[i], a->len, GYRE_F32, GYRE_ANY_SOURCE, ADPSGD_ASK, a->comm,
+	return gyre_irecv(&a->questions[i], 1, GYRE_F32, GYRE_ANY_SOURCE, ADPSGD_ASK, a->comm,
 			  question);
 }
 
@@ -136,7 +137,7 @@ static int adpsgd_answer_all(struct method_of_adpsgd *a)
 	for (i = 0; !err && asking; i = questions[!i] ? !i : i) {
 		err = gyre_request_wait(&questions[i], &status);
 		if (!err && status.count)
-			err = adpsgd_answer(a, a->in[i], status.source);
+			err = adpsgd_answer(a, status.source);
 		asking -= !err && !status.count;
 		if (!err && asking > (questions[!i] != NULL))
 			err = adpsgd_listen(a, i, &questions[i]);
@@ -168,13 +169,12 @@ static int adpsgd_alloc(struct method_of_adpsgd *a)
 {
 	const size_t nparams = a->base.env.nparams;
 
-	a->memory = calloc(3 * a->len + 3 * nparams + 1, sizeof(float));
+	a->memory = calloc(2 * a->len + 3 * nparams + 1, sizeof(float));
 	if (!a->memory)
 		return -ENOMEM;
 	a->out = a->memory;
-	a->in[0] = a->out + a->len;
-	a->in[1] = a->in[0] + a->len;
-	a->model = a->in[1] + a->len;
+	a->in = a->out + a->len;
+	a->model = a->in + a->len;
 	a->last = a->model + nparams;
 	a->base.grads = a->last + nparams;
 	return 0;
