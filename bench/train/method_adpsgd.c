@@ -4,8 +4,8 @@
  * thread averages with others' meanwhile.  Only even ranks ask, only odd ones answer, so nobody can
  * wait in a circle.  After every period steps an even rank asks a random odd one, and they send
  * their models a and b to each other at the same time, a as it is when it asks, b when it is asked.
- * Both go half of the way, b += (a - b) / 2 there, a += (b - a) / 2 here, which keeps the sum of all
- * models.  Steps taken in between are kept.
+ * Both go half of the way, b += (a - b) / 2 there, a += (b - a) / 2 here, which keeps the sum of
+ * all models.  Steps taken in between are kept.
  * Receives for answers are posted before the question, those for questions two ahead.
  * Locking: lock is over the model and the flags. */
 #include <errno.h>
