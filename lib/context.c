@@ -445,7 +445,9 @@ void gyre_context_destroy(struct gyre_context *ctx)
 
 void gy_context_abandon(struct gyre_context *ctx)
 {
-	ctx->engine.thread = NULL;	/* the simulator has dropped it */
+	/* The simulator has dropped all its threads. */
+	ctx->engine.thread = NULL;
+	atomic_store(&ctx->engine.poller, GY_POLLER_NONE);
 	atomic_store(&ctx->engine.token, 0);
 	context_free(ctx, false);
 }

@@ -32,6 +32,7 @@
 #define NAP_NS (20 * 1000 * 1000ull)
 #define NAP_SHORT_NS (100 * 1000ull)
 #define SLEEP_NS (100 * 1000 * 1000ull)
+#define REARMS 4		/* looks for work of a driver that leaves */
 #define YIELDS 64		/* steps of a waiter that yield before it sleeps */
 /*
  * Of the time between two looks, what counts at most: a rank that was stopped, or computed, has not
@@ -167,6 +168,18 @@ static void engine_disarm(struct gy_engine *e)
 			e->ctx->nics[i]->ops->disarm(e->ctx->nics[i]);
 }
 
+/* Asleep with runnable work is what must never be; arm asks the transports. */
+static bool engine_has_work(const struct gy_engine *e)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &e->runs) {
+		if (gy_list_entry(pos, struct gy_run, link)->dirty)
+			return true;
+	}
+	return e->ports_woken;
+}
+
 /* Transports wake the poller from now on.  True: there is work already. */
 static bool engine_arm(struct gy_engine *e)
 {
@@ -180,12 +193,21 @@ static bool engine_arm(struct gy_engine *e)
 	return work;
 }
 
-/* A poller that sleeps must not miss what comes after this driver has gone. */
+/*
+ * A poller that sleeps must not miss what comes after this driver has gone.  What is there already
+ * this driver does itself, which costs less than to wake the poller, unless it does not end.
+ */
 gy_cold void gy_engine_rearm(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
+	unsigned i;
 
-	if (engine_arm(e))
+	for (i = 0; i < REARMS; i++) {
+		if (!engine_has_work(e) && !engine_arm(e))
+			return;
+		gy_engine_progress(e);
+	}
+	if (engine_has_work(e) || engine_arm(e))
 		sys->ops->wake(sys, e->ctx);
 }
 
@@ -206,7 +228,7 @@ gy_cold void gy_engine_notify_slow(struct gy_engine *e)
 	struct gy_sys *sys = e->ctx->sys;
 
 	engine_tell_waiting(e);
-	if (atomic_load(&e->poller))
+	if (atomic_load(&e->poller) == GY_POLLER_WAITS)
 		sys->ops->wake(sys, e->ctx);
 }
 
@@ -323,18 +345,6 @@ int gy_engine_poll_fds(struct gy_engine *e)
 
 /* ---- waiting ---- */
 
-/* Asleep with runnable work is what must never be; arm asks the transports. */
-static __attribute__((unused)) bool engine_has_work(const struct gy_engine *e)
-{
-	const struct gy_list *pos;
-
-	gy_list_for_each(pos, &e->runs) {
-		if (gy_list_entry(pos, struct gy_run, link)->dirty)
-			return true;
-	}
-	return e->ports_woken;
-}
-
 /* Somebody else is the poller. */
 static void engine_sleep_on_news(struct gy_engine *e)
 {
@@ -348,26 +358,26 @@ static void engine_sleep_on_news(struct gy_engine *e)
 	atomic_fetch_sub_explicit(&e->waiting, 1, memory_order_relaxed);
 }
 
-static void engine_sleep(struct gy_engine *e)
+static void engine_sleep(struct gy_engine *e, enum gy_poller as)
 {
 	struct gy_sys *sys = e->ctx->sys;
-	uint32_t none = 0;
+	uint32_t none = GY_POLLER_NONE;
 
 	gy_assert(!engine_has_work(e));
 	e->fd_skipped = FD_EVERY;	/* look at everything after waking */
-	if (!atomic_compare_exchange_strong(&e->poller, &none, 1)) {
+	if (!atomic_compare_exchange_strong(&e->poller, &none, as)) {
 		engine_sleep_on_news(e);
 		return;
 	}
 	if (engine_arm(e)) {
-		atomic_store(&e->poller, 0);
+		atomic_store(&e->poller, GY_POLLER_NONE);
 		engine_disarm(e);
 		return;
 	}
 	e->stats.sleeps++;
 	gy_engine_leave(e);
 	sys->ops->sleep(sys, e->ctx, gy_engine_nruns(e) ? TICK_NS : SLEEP_NS);
-	atomic_store(&e->poller, 0);
+	atomic_store(&e->poller, GY_POLLER_NONE);
 	engine_take(e);
 	engine_tell_waiting(e);		/* one of them may have to be the poller now */
 }
@@ -406,7 +416,7 @@ void gy_engine_wait_step(struct gy_engine *e, unsigned *idle)
 		/* callers that wait for one peer have looked at it alone */
 		*idle = 0;
 	} else {
-		engine_sleep(e);
+		engine_sleep(e, GY_POLLER_WAITS);
 		return;
 	}
 	engine_hand_over(e);
@@ -474,7 +484,7 @@ static void progress_drive(struct gy_engine *e)
 			engine_yield(e);
 			continue;
 		}
-		engine_sleep(e);
+		engine_sleep(e, GY_POLLER_THREAD);
 		/* Callers drive for themselves: leave them alone while they keep coming. */
 		if (calls != atomic_load_explicit(&e->calls, memory_order_relaxed) &&
 		    !gy_engine_nruns(e))

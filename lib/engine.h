@@ -235,6 +235,12 @@ struct gy_parked {
 #define GY_PARK_CLASSES 3
 #define GY_DESTROYED 64
 
+enum gy_poller {
+	GY_POLLER_NONE,
+	GY_POLLER_WAITS,	/* a thread that waits for something: it wants to hear of news */
+	GY_POLLER_THREAD,	/* the progress thread: it wants to hear of work alone */
+};
+
 struct gy_engine {
 	struct gyre_context *ctx;
 	_Alignas(GY_CACHELINE) _Atomic uint32_t token;	/* 1: there is a driver */
@@ -242,7 +248,7 @@ struct gy_engine {
 	_Atomic uint32_t bell;		/* changes when one of them may have it */
 	_Atomic uint32_t waiting;	/* threads that wait for news; written by the driver only */
 	_Atomic uint32_t news;		/* changes when one of them should look again */
-	_Atomic uint32_t poller;	/* 1: a thread sleeps on the poll set */
+	_Atomic uint32_t poller;	/* enum gy_poller: who sleeps on the poll set */
 	_Atomic uint32_t
 		calls; /* user calls so far: the progress thread keeps away from busy callers */
 	_Atomic uint32_t nap;		/* 1: the progress thread naps on this word */
@@ -325,7 +331,8 @@ static inline void gy_engine_enter(struct gy_engine *e)
 static inline void gy_engine_leave(struct gy_engine *e)
 {
 	gy_assert(gy_driver_held(e));
-	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed) && !e->armed))
+	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed)) &&
+	    (!e->armed || e->ports_woken))
 		gy_engine_rearm(e);
 	atomic_store(&e->token, 0);
 	if (gy_unlikely(atomic_load(&e->wanted)))
@@ -376,8 +383,8 @@ static inline void gy_engine_exit(struct gy_engine *e)
  */
 static inline void gy_engine_notify(struct gy_engine *e)
 {
-	if (gy_unlikely(atomic_load_explicit(&e->waiting, memory_order_relaxed) |
-			atomic_load(&e->poller)))
+	if (gy_unlikely(atomic_load_explicit(&e->waiting, memory_order_relaxed) ||
+			atomic_load(&e->poller) == GY_POLLER_WAITS))
 		gy_engine_notify_slow(e);
 }
 

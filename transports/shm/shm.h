@@ -32,7 +32,7 @@
 #include "lib/transport.h"
 #include "transports/shm/ring.h"
 
-#define SHM_RING_BYTES (20 * 1024)	/* two of the largest messages; rounded up to pages */
+#define SHM_RING_BYTES (40 * 1024)	/* four of the largest messages; rounded up to pages */
 #define SHM_STALE 64			/* address ranges kept after their memory has gone */
 #define SHM_NOTE_FDS 3
 
