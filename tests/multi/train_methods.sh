@@ -55,8 +55,9 @@ same() {
 check_method() {
 	local name=$1
 	learn "$name" --method "$@" || return
-	learn "$name-stopped" --method "$@" --checkpoint "$work/$name" --until 0.01 &&
-		learn "$name-resumed" --method "$@" --checkpoint "$work/$name" --resume || return
+	rm -f "$work/$name-at".*
+	learn "$name-stopped" --method "$@" --checkpoint "$work/$name-at" --until 0.01 &&
+		learn "$name-resumed" --method "$@" --checkpoint "$work/$name-at" --resume || return
 	echo "$*: accuracy $(field "$name" accuracy), after a stop $(field "$name-resumed" accuracy)"
 	holds "$(field "$name" accuracy) > 0.6" "accuracy of $*"
 	holds "$(field "$name-resumed" accuracy) > 0.6" "accuracy of $* after a stop"
@@ -66,6 +67,7 @@ check_method() {
 check_method dts --delay 5 --period 2
 check_method adpsgd --step-time 3
 check_method lasgd --period 4 --step-time 3
+check_method lasgd --fragments 3 --step-time 3
 if [ "${GY_TEST_LONG:-0}" = 0 ]; then
 	echo "all methods: GY_TEST_LONG=1"
 	exit $failed
