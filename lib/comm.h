@@ -2,7 +2,12 @@
 #ifndef GY_COMM_H
 #define GY_COMM_H
 /*
- * Communicators inside.  Locking: driver, but for what gyre_comm_rank, _size and _status read.
+ * Communicators inside.
+ *
+ *   comm.c	membership, plans, calls that match	comm_end.c   failure, and destruction
+ *   split.c	new ones out of old			shrink.c     and of what is left of one
+ *
+ * Locking: driver, but for what gyre_comm_rank, _size and _status read.
  */
 #include <gyre/comm.h>
 #include <gyre/request.h>

@@ -43,6 +43,7 @@ libgy_la_SOURCES += \
 	%D%/api_coll.c \
 	%D%/comm.c \
 	%D%/comm.h \
+	%D%/comm_end.c \
 	%D%/context.c \
 	%D%/context.h \
 	%D%/control.c \
@@ -69,6 +70,7 @@ libgy_la_SOURCES += \
 	%D%/select.c \
 	%D%/select.h \
 	%D%/shrink.c \
+	%D%/split.c \
 	%D%/straight.c \
 	%D%/stream.c \
 	%D%/sys.h \

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * comm_end.c - communicators fail, and are destroyed.
+ *
+ * A communicator fails once and for good: what it has lent is recalled (transport.h), its runs end,
+ * and every member that we are connected to is told, who tells others in turn; whoever there is no
+ * room to tell, or who talks to us on it later, is told then.
+ * Locking: driver, but for the public call, which takes the token.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/agree.h"
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/control.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+#include "lib/request.h"
+
+#define TEXT_MAX 256
+
+/* ---- failure ---- */
+
+/* It is not the peer who was declared dead. */
+static int comm_err_of_peers(const struct gyre_comm *comm)
+{
+	const int err = atomic_load_explicit(&comm->err, memory_order_relaxed);
+
+	return err == -ESTALE ? -ECONNRESET : err;
+}
+
+void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
+{
+	struct gy_hdr hdr = {
+		.kind = GY_MSG_ABORT,
+		.comm = comm->id,
+		.arg = (uint32_t)-comm_err_of_peers(comm),
+		.len = (uint32_t)strlen(comm->why),
+	};
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+
+	if (rank < 0 || comm->told[rank])
+		return;
+	if (gy_peer_msg(&comm->ctx->engine, peer, &hdr, comm->why) != -EAGAIN)
+		comm->told[rank] = true;
+}
+
+void gy_comm_tell_again(struct gyre_comm *comm, struct gy_peer *peer)
+{
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+
+	if (rank < 0)
+		return;
+	comm->told[rank] = false;
+	gy_comm_tell(comm, peer);
+}
+
+void gy_comm_tell_all(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	int i;
+
+	for (i = 0; i < comm->size; i++) {
+		struct gy_peer *peer = e->peers[comm->ranks[i]];
+
+		if (peer && i != comm->rank && peer->state == GY_PEER_UP)
+			gy_comm_tell(comm, peer);
+	}
+}
+
+/*
+ * What it has lent is its user's when its runs have ended.  A peer that is stopped, or that there
+ * is no room to tell, sees that when it has read it.
+ */
+static gy_cold void comm_recall(const struct gyre_comm *comm)
+{
+	struct gy_nic *const *nics = comm->ctx->nics;
+	int i;
+
+	for (i = 0; gy_transports[i]; i++)
+		if (nics[i] && nics[i]->recalls)
+			gy_recall(nics[i]->recalls, comm->id, comm_err_of_peers(comm),
+				  comm->why);
+}
+
+static void comm_drop_parked(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos, *after;
+	int i;
+
+	for (i = 0; i < comm->size; i++) {
+		struct gy_peer *peer = e->peers[comm->ranks[i]];
+
+		if (!peer)
+			continue;
+		gy_list_for_each_safe(pos, after, &peer->parked) {
+			struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+			if (p->hdr.comm != comm->id)
+				continue;
+			gy_list_del(&p->link);
+			gy_unpark(e, p);
+		}
+	}
+	gy_comm_drop_unmatched(comm);
+}
+
+static gy_cold void comm_fail(struct gyre_comm *comm, int err, const char *why)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	snprintf(comm->why, sizeof(comm->why), "%s", why);
+	/* Pairs with gyre_comm_status: text before error. */
+	atomic_store_explicit(&comm->err, err, memory_order_release);
+	if (!e->leaving)
+		gy_err("communicator %u failed: %s", comm->id, comm->why);
+	comm_recall(comm);
+	gy_comm_tell_all(comm);
+	gy_comm_stop(comm, err);
+}
+
+void gy_comm_stop(struct gyre_comm *comm, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos;
+
+	while ((pos = gy_list_first(&comm->runs)))
+		gy_run_end(e, gy_list_entry(pos, struct gy_run, comm_link), err);
+	gy_p2p_fail(comm, err);
+	comm_drop_parked(comm);
+	gy_ports_wake(e);
+}
+
+void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
+{
+	char why[TEXT_MAX];
+	va_list ap;
+
+	if (atomic_load_explicit(&comm->err, memory_order_relaxed))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	comm_fail(comm, err, why);
+}
+
+void gy_comm_was_here(struct gy_engine *e, uint32_t id)
+{
+	gy_control_forget_comm(e, id);
+	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = id;
+}
+
+bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id)
+{
+	unsigned i;
+
+	for (i = 0; i < e->ndestroyed && i < GY_DESTROYED; i++)
+		if (e->destroyed[i] == id)
+			return true;
+	return false;
+}
+
+int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
+		   const char *what)
+{
+	char why[TEXT_MAX];
+	struct gy_hdr hdr = { .kind = GY_MSG_ABORT, .comm = id, .arg = (uint32_t)-err };
+
+	snprintf(why, sizeof(why), "rank %d of the world %s", e->ctx->rank, what);
+	hdr.len = (uint32_t)strlen(why);
+	return gy_peer_msg(e, peer, &hdr, why);
+}
+
+void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
+		     const void *body)
+{
+	const int rank = gy_comm_rank_of(comm, peer->rank);
+	const int len = (int)gy_min(hdr->len, TEXT_MAX - 1);
+	char why[TEXT_MAX];
+	int i;
+
+	if (rank < 0)
+		return;
+	comm->told[rank] = true;	/* it knows */
+	if (atomic_load_explicit(&comm->err, memory_order_relaxed))
+		return;
+	memcpy(why, body, len);
+	why[len] = 0;
+	for (i = 0; i < len; i++)	/* it came over the wire and goes to logs */
+		if ((unsigned char)why[i] < ' ')
+			why[i] = '?';
+	comm_fail(comm, hdr->arg && hdr->arg < 4096 ? -(int)hdr->arg : -EPROTO, why);
+}
+
+/* ---- destroyed ---- */
+
+static void comm_unpark_all(struct gy_engine *e, struct gy_list *list)
+{
+	struct gy_list *pos;
+
+	while ((pos = gy_list_pop(list)))
+		gy_unpark(e, gy_list_entry(pos, struct gy_parked, link));
+}
+
+void gy_comm_drop_unmatched(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	comm_unpark_all(e, &comm->unexpected);
+	comm_unpark_all(e, &comm->early);
+	comm_unpark_all(e, &comm->dropped);
+}
+
+/* Of what operations need nothing is left. */
+static void comm_strip(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_cached_plan *c;
+	struct gy_list *pos;
+	unsigned i;
+
+	gy_list_del(&comm->link);
+	for (i = 0; i < GY_NCOLLS; i++) {
+		if (comm->last[i])
+			gy_request_put(e, comm->last[i]);
+		comm->last[i] = NULL;
+	}
+	/* Requests that are left can be tested, waited for and freed, but not started. */
+	gy_list_for_each(pos, &e->requests) {
+		struct gyre_request *req = gy_list_entry(pos, struct gyre_request, all_link);
+
+		if (req->comm == comm)
+			req->comm = NULL;
+		if (req->bound.comm == comm)
+			req->bound.comm = NULL;
+	}
+	gy_comm_drop_unmatched(comm);
+	while ((c = comm->plans)) {
+		comm->plans = c->next;
+		gy_plan_destroy(c->plan);
+		gy_free(c);
+	}
+	gy_free(comm->sent);
+	gy_free(comm->received);
+	gy_free(comm->told);
+	comm->sent = comm->received = NULL;
+	comm->told = NULL;
+}
+
+void gy_comm_free(struct gyre_comm *comm)
+{
+	comm_strip(comm);
+	gy_agree_close(comm);
+	gy_free(comm->ranks);
+	gy_free(comm);
+}
+
+/* Other ranks may still ask what was agreed on in it. */
+static void comm_retire(struct gyre_comm *comm)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	comm_strip(comm);
+	comm->retired = true;
+	gy_list_add_tail(&e->past, &comm->link);
+	if (++e->npast <= GY_DESTROYED)
+		return;
+	e->npast--;
+	gy_comm_free(gy_list_entry(e->past.next, struct gyre_comm, link));
+}
+
+/* Whether peers wait for calls of this rank on comm that have not come. */
+static bool comm_is_called(const struct gyre_comm *comm)
+{
+	const struct gy_engine *e = &comm->ctx->engine;
+	const struct gy_list *pos;
+	int i;
+
+	gy_list_for_each(pos, &comm->unexpected)
+		if (gy_list_entry(pos, struct gy_parked, link)->hdr.kind != GY_MSG_EAGER)
+			return true;
+	for (i = 0; i < comm->size; i++) {
+		const struct gy_peer *peer = e->peers[comm->ranks[i]];
+
+		if (!peer)
+			continue;
+		gy_list_for_each(pos, &peer->parked) {
+			const struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+			if (p->hdr.comm == comm->id && p->hdr.kind != GY_MSG_RELEASE)
+				return true;
+		}
+	}
+	return false;
+}
+
+void gyre_comm_destroy(struct gyre_comm *comm)
+{
+	struct gy_engine *e;
+
+	if (!comm || comm == comm->ctx->engine.world)
+		return;
+	e = &comm->ctx->engine;
+	gy_engine_enter(e);
+	if (!gy_list_empty(&comm->runs) || !gy_list_empty(&comm->posted) ||
+	    !gy_list_empty(&comm->self))
+		gy_comm_fail(comm, -ECANCELED,
+			     "rank %d destroyed the communicator with operations active",
+			     comm->rank);
+	else if (comm_is_called(comm))
+		gy_comm_fail(comm, -EPROTO, "rank %d has destroyed the communicator", comm->rank);
+	gy_comm_was_here(e, comm->id);
+	comm_retire(comm);
+	gy_engine_leave(e);
+}

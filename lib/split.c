@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * split.c - gyre_comm_split: who comes into which new communicator, and that all ranks have it or
+ * none.
+ * Locking: the public call takes the token.
+ */
+#include <errno.h>
+
+#include <gyre/coll.h>
+#include "lib/alloc.h"
+#include "lib/comm.h"
+#include "lib/context.h"
+#include "lib/log.h"
+
+struct split {
+	int32_t color, key;
+	uint32_t id;
+};
+
+/* The members of our color, ordered by (key, rank), into ranks (world ranks); returns how many. */
+static int split_members(const struct gyre_comm *comm, const struct split *all, int *ranks,
+			 int *rankp)
+{
+	const struct split *own = &all[comm->rank];
+	int i, j, n = 0, place;
+
+	for (i = 0; i < comm->size; i++) {
+		if (all[i].color != own->color)
+			continue;
+		place = 0;
+		for (j = 0; j < comm->size; j++)
+			place += all[j].color == own->color &&
+				 (all[j].key < all[i].key || (all[j].key == all[i].key && j < i));
+		ranks[place] = comm->ranks[i];
+		if (i == comm->rank)
+			*rankp = place;
+		n++;
+	}
+	return n;
+}
+
+/* This rank takes no part in an exchange that others wait for. */
+static gy_cold void split_fail(struct gyre_comm *comm, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	gy_engine_enter(e);
+	gy_comm_fail(comm, err, "rank %d cannot make a communicator: %s", comm->rank,
+		     gyre_strerror(err));
+	gy_engine_leave(e);
+}
+
+/* Nor will it have what others may have already: who calls on it is told. */
+static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	split_fail(comm, err);
+	gy_engine_enter(e);
+	gy_comm_was_here(e, id);
+	gy_engine_leave(e);
+}
+
+/*
+ * Every rank's colour, key and name into all.  Twice: who has seen the second end knows that all
+ * have seen the first, so no rank has the new communicator while another, for which the first has
+ * failed, has never heard of it.
+ */
+static int split_exchange(struct gyre_comm *comm, struct split *own, struct split *all)
+{
+	uint32_t id;
+	int err;
+
+	if (comm->rank == 0) {
+		gy_engine_enter(&comm->ctx->engine);
+		own->id = gy_comm_name(comm->ctx);
+		gy_engine_leave(&comm->ctx->engine);
+	}
+	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
+	if (err) {
+		split_fail(comm, err);
+		return err;
+	}
+	id = all[0].id;
+	if (!id) {
+		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
+		return -ENOSPC;
+	}
+	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
+	if (err)
+		split_abandon(comm, id, err);
+	return err;
+}
+
+/*
+ * Whether all ranks have what they need: before the exchange, since after it the others would have
+ * a communicator that lacks a member.  A rank that has no memory even for this call fails comm, or
+ * the others would wait for its next one.
+ */
+static int split_agree(struct gyre_comm *comm, int mine)
+{
+	int32_t own = mine, worst = 0;
+	int err;
+
+	err = gyre_allreduce(&own, &worst, 1, GYRE_INT32, GYRE_MIN, comm);
+	if (err)
+		split_fail(comm, err);
+	return err ? err : worst;
+}
+
+/* mine: NULL: there was no memory for it. */
+static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_comm *mine)
+{
+	struct split *all = gy_alloc_array(comm->size, sizeof(*all));
+	int *ranks = gy_alloc_array(comm->size, sizeof(*ranks));
+	struct gy_engine *e = &comm->ctx->engine;
+	int rank = 0, size, err;
+
+	err = split_agree(comm, mine && all && ranks ? 0 : -ENOMEM);
+	if (!err)
+		err = split_exchange(comm, own, all);
+	if (!err && own->color >= 0) {
+		size = split_members(comm, all, ranks, &rank);
+		gy_engine_enter(e);
+		err = gy_comm_open(mine, all[0].id, ranks, size, rank);
+		gy_engine_leave(e);
+	}
+	gy_free(ranks);
+	gy_free(all);
+	return err;
+}
+
+int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp)
+{
+	struct split own = { .color = color, .key = key };
+	struct gyre_comm *mine;
+	struct gy_engine *e;
+	int err;
+
+	if (!comm || !newp || color < -1) {
+		gy_err("gyre_comm_split: %s", !comm   ? "comm is NULL"
+					      : !newp ? "newp is NULL"
+						      : "color must be -1 or at least 0");
+		return -EINVAL;
+	}
+	e = &comm->ctx->engine;
+	gy_engine_enter(e);
+	mine = gy_comm_alloc(comm->ctx, comm->size);
+	gy_engine_leave(e);
+	err = split_make(comm, &own, mine);
+	if (!err)
+		*newp = color >= 0 ? mine : NULL;
+	if (mine && (err || color < 0)) {
+		gy_engine_enter(e);
+		gy_comm_free(mine);
+		gy_engine_leave(e);
+	}
+	return err;
+}
