@@ -40,18 +40,16 @@
 
 /* ---- state ---- */
 
-struct gy_agree *gy_agree_get(struct gyre_comm *comm)
+struct gy_agree *gy_agree_create(struct gyre_comm *comm, int size)
 {
-	const uint32_t len = ((uint32_t)comm->size + 7) / 8;
-	struct gy_agree *a = comm->agree;
+	const uint32_t len = ((uint32_t)size + 7) / 8;
+	struct gy_agree *a;
 	uint8_t *sets;
 
-	if (a)
-		return a;
 	a = gy_alloc(sizeof(*a));
 	if (!a)
 		return NULL;
-	a->members = gy_alloc_array((size_t)comm->size, sizeof(*a->members));
+	a->members = gy_alloc_array((size_t)size, sizeof(*a->members));
 	sets = gy_alloc_array(6, len);
 	if (!a->members || !sets) {
 		gy_free(sets);
@@ -60,14 +58,12 @@ struct gy_agree *gy_agree_get(struct gyre_comm *comm)
 		return NULL;
 	}
 	a->comm = comm;
-	a->set_len = len;
 	a->gone = sets;
 	a->accepted.failed = sets + len;
 	a->proposal.failed = sets + 2 * (size_t)len;
 	a->have[0].failed = sets + 3 * (size_t)len;
 	a->have[1].failed = sets + 4 * (size_t)len;
 	a->decision.failed = sets + 5 * (size_t)len;
-	comm->agree = a;
 	return a;
 }
 
@@ -98,10 +94,12 @@ bool gy_agree_is_gone(const struct gy_agree *a, int rank)
 
 	if (rank == a->comm->rank)
 		return false;
-	if (m->dead || m->quit || m->unreachable || m->dropped)
+	if (m->dead || m->quit || m->dropped)
 		return true;
 	peer = gy_agree_peer(a, rank);
-	return peer && (peer->state == GY_PEER_LOST || peer->left);
+	if (!peer)	/* where this rank can make no connection, that one still may */
+		return m->unreachable;
+	return peer->state == GY_PEER_LOST || peer->left;
 }
 
 static void agree_look(struct gy_agree *a)
@@ -208,8 +206,6 @@ static void agree_pump(struct gy_port *port)
 	struct gy_agree *a = port->comm->agree;
 	bool more = true;
 
-	if (!a)
-		return;
 	while (a->inside && more) {
 		agree_look(a);
 		if (a->vote)
@@ -232,16 +228,15 @@ static const struct gy_port_ops agree_ops = {
 
 void gy_agree_open(struct gyre_comm *comm)
 {
+	comm->agree->set_len = ((uint32_t)comm->size + 7) / 8;
 	gy_port_open(&comm->agree_port, comm, &agree_ops);
 }
 
-void gy_agree_close(struct gyre_comm *comm)
+void gy_agree_destroy(struct gy_agree *a)
 {
-	struct gy_agree *a = comm->agree;
-
-	gy_port_close(&comm->agree_port);
 	if (!a)
 		return;
+	gy_port_close(&a->comm->agree_port);
 	a->inside = a->owes = false;
 	agree_count(a);
 	if (a->spare)
@@ -249,7 +244,6 @@ void gy_agree_close(struct gyre_comm *comm)
 	gy_free(a->gone);
 	gy_free(a->members);
 	gy_free(a);
-	comm->agree = NULL;
 }
 
 void gy_agree_enter(struct gy_agree *a, enum gy_agree_what what, uint64_t flags)

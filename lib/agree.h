@@ -101,10 +101,13 @@ static inline void gy_set_add(uint8_t *set, int i)
 }
 
 /* ---- agree.c, agree_say.c ---- */
-void gy_agree_open(struct gyre_comm *comm);
-void gy_agree_close(struct gyre_comm *comm);
-/* That of comm, made when needed; NULL: no memory. */
-struct gy_agree *gy_agree_get(struct gyre_comm *comm);
+/*
+ * What comm, of so many members at most, needs for it: all memory beforehand, since who has none
+ * when the others agree would let them wait.  NULL: no memory.
+ */
+struct gy_agree *gy_agree_create(struct gyre_comm *comm, int size);
+void gy_agree_destroy(struct gy_agree *a);	/* NULL is fine */
+void gy_agree_open(struct gyre_comm *comm);	/* comm has its members now */
 /* Enters the next agreement; pumps do the rest, until it is not inside any more. */
 void gy_agree_enter(struct gy_agree *a, enum gy_agree_what what, uint64_t flags);
 /* Takes part no more, and says so. */

@@ -78,7 +78,7 @@ void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer)
 	gy_list_for_each(pos, &e->comms) {
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 
-		if (comm->agree && comm->agree->inside && gy_comm_rank_of(comm, peer->rank) >= 0)
+		if (comm->agree->inside && gy_comm_rank_of(comm, peer->rank) >= 0)
 			gy_agree_leave(comm->agree, -ESTALE);
 	}
 }
@@ -114,7 +114,7 @@ bool gy_agree_has_told(const struct gy_engine *e, const struct gy_peer *peer)
 		const struct gy_agree *a = comm->agree;
 		int rank;
 
-		if (!a || !a->owes)
+		if (!a->owes)
 			continue;
 		rank = gy_comm_rank_of(comm, peer->rank);
 		if (rank >= 0 && (a->members[rank].owe_decision || a->members[rank].owe_quit))
@@ -234,7 +234,7 @@ int gy_agree_message(struct gy_port *port, int rank, const struct gy_hdr *hdr, c
 {
 	const enum gy_agree_kind kind = (enum gy_agree_kind)(hdr->off >> (BALLOT_BITS + WHAT_BITS));
 	const uint64_t ballot = hdr->off & ((UINT64_C(1) << BALLOT_BITS) - 1);
-	struct gy_agree *a = gy_agree_get(port->comm);
+	struct gy_agree *a = port->comm->agree;
 	const struct gy_agree_value v = {
 		.ballot = ballot,
 		.seq = hdr->seq,
@@ -246,8 +246,6 @@ int gy_agree_message(struct gy_port *port, int rank, const struct gy_hdr *hdr, c
 	const bool has_set = kind == GY_AGREE_JOIN || kind == GY_AGREE_HAVE ||
 			     kind == GY_AGREE_PROPOSE || kind == GY_AGREE_DECIDE;
 
-	if (!a)
-		return -ENOMEM;
 	if (rank == port->comm->rank || hdr->len != (has_set ? a->set_len : 0) ||
 	    v.what > GY_AGREE_MIXED)
 		return -EPROTO;

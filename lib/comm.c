@@ -85,7 +85,8 @@ struct gyre_comm *gy_comm_alloc(struct gyre_context *ctx, int size)
 	comm->sent = gy_alloc_array(size, sizeof(*comm->sent));
 	comm->received = gy_alloc_array(size, sizeof(*comm->received));
 	comm->told = gy_alloc_array(size, sizeof(*comm->told));
-	if (comm->ranks && comm->sent && comm->received && comm->told)
+	comm->agree = gy_agree_create(comm, size);
+	if (comm->ranks && comm->sent && comm->received && comm->told && comm->agree)
 		return comm;
 	gy_comm_free(comm);
 	return NULL;

@@ -42,7 +42,7 @@ struct gyre_comm {
 	uint32_t seq;			/* of the next collective */
 	uint32_t next_port;		/* number of the next port: control.h */
 	struct gy_port agree_port;	/* agree.h */
-	struct gy_agree *agree;		/* or NULL: there has been none */
+	struct gy_agree *agree;
 	bool retired;			/* destroyed by its user; kept for that port */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;

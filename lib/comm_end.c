@@ -255,7 +255,7 @@ static void comm_strip(struct gyre_comm *comm)
 void gy_comm_free(struct gyre_comm *comm)
 {
 	comm_strip(comm);
-	gy_agree_close(comm);
+	gy_agree_destroy(comm->agree);
 	gy_free(comm->ranks);
 	gy_free(comm);
 }

@@ -136,6 +136,8 @@ int gy_port_send(struct gy_port *port, int rank, struct gy_hdr *hdr, const void 
 	int err;
 
 	err = gy_peer_get(comm->ctx, comm->ranks[rank], &peer);
+	if (gy_unlikely(err == -ENOMEM))
+		return -EAGAIN;		/* there may be some at the next tick, which pumps */
 	if (!err && gy_unlikely(peer->state != GY_PEER_UP))
 		err = gy_peer_connect(peer);
 	if (gy_unlikely(err))

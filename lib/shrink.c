@@ -47,7 +47,7 @@ void gy_agree_tick(struct gyre_comm *comm)
 	struct gy_agree *a = comm->agree;
 	uint64_t idle;
 
-	if (!a || !a->inside)
+	if (!a->inside)
 		return;
 	idle = comm->ctx->engine.now_ns - a->moved_ns;
 	if (cfg->late_warn_ms > 0 && idle > cfg->late_warn_ms * 1000000ull &&
@@ -66,11 +66,9 @@ static int shrink_agree(struct gyre_comm *comm, enum gy_agree_what what, uint64_
 			struct gyre_comm *spare)
 {
 	struct gy_engine *e = &comm->ctx->engine;
-	struct gy_agree *a = gy_agree_get(comm);
+	struct gy_agree *a = comm->agree;
 	unsigned idle = 0;
 
-	if (!a)
-		return -ENOMEM;
 	if (a->err || a->inside)
 		return a->err ? a->err : -EBUSY;
 	if (atomic_load_explicit(&comm->err, memory_order_relaxed) == -ESTALE)

@@ -31,9 +31,9 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
  * dead is the same for all.  0: nobody is, but those of whom an earlier agreement or shrink has
  * told; -EOWNERDEAD: some are, and *flags is set all the same.  Only one call of agree and shrink
  * at a time on a communicator, by all members in the same order.  MT-Safe.  Errors, of which
- * *flags stays as it was: -EINVAL, -EBUSY, -ENOMEM (this rank has not taken part), -EPROTO (some
- * called gyre_comm_shrink); and for good, for this rank: -ENETUNREACH (no majority of the members
- * is left, nor half of them with rank 0), -ESTALE (the others have agreed that this rank is dead),
+ * *flags stays as it was: -EINVAL, -EBUSY (this rank has not taken part), -EPROTO (some called
+ * gyre_comm_shrink); and for good, for this rank: -ENETUNREACH (no majority of the members is left,
+ * nor half of them with rank 0), -ESTALE (the others have agreed that this rank is dead),
  * -ETIMEDOUT (a rank has not called for GYRE_STALL_TIMEOUT_MS).
  */
 int gyre_comm_agree(struct gyre_comm *comm, uint64_t *flags);

@@ -5,8 +5,10 @@
  * fail.  In the simulator, where the same seed gives the same run.  Without GY_TEST_LONG=1 some
  * rungs are left out.
  *
- * The work is the first call of each kind: collectives, messages, requests, splitting, memory, and
- * making a context.  Each failure is one of two things.  Either the call returns -ENOMEM on the
+ * The work is the first call of each kind: collectives, messages, requests, splitting, agreeing,
+ * memory, and making a context.
+ *
+ * Each failure is one of two things.  Either the call returns -ENOMEM on the
  * rank that was short and nothing has started: then the same call works when it is made again,
  * while the others wait in theirs.  Or the communicator has failed: then every rank's pending or
  * next call returns its error, soon, and its text says that memory was short, or which rank could
@@ -134,8 +136,8 @@ static bool seat_again(struct seat *s, const struct gyre_comm *comm, int err)
 
 /*
  * Whether an error is one that a communicator's failure for want of memory explains.  Who has none
- * for a connection refuses it, and is lost to who called; who has heard of a failure destroys a new
- * communicator, perhaps before others have it.
+ * for a connection refuses it, and is lost to who called, and may be declared dead for that; who
+ * has heard of a failure destroys a new communicator, perhaps before others have it.
  */
 static bool seat_explains(struct seat *s, const struct gyre_comm *comm, int err)
 {
@@ -149,6 +151,7 @@ static bool seat_explains(struct seat *s, const struct gyre_comm *comm, int err)
 			      gyre_strerror(status), why);
 	else if (!(err == -ENOMEM && strstr(why, "memory")) &&
 		 !(err == -ECONNRESET && strstr(why, "is lost")) &&
+		 !(err == -ESTALE && strstr(why, "declared dead")) &&
 		 !(err == -EPROTO && comm != s->world && strstr(why, "has destroyed")))
 		seat_complain(s, "%s, because: %s", gyre_strerror(err), why);
 	else
@@ -397,6 +400,44 @@ static int run_split(struct seat *s)
 	return err;
 }
 
+/*
+ * An agreement takes no memory but for connections: a rank that has none for one is as good as
+ * lost to the other, and the agreement says so.
+ */
+static int run_agree(struct seat *s)
+{
+	const uint64_t all = UINT64_MAX << (s->ladder->nranks - 1);
+	uint64_t flags = UINT64_MAX << s->rank;
+	const int err = gyre_comm_agree(s->world, &flags);
+
+	if (!err && flags != all)
+		seat_complain(s, "the flags are %llx", (unsigned long long)flags);
+	return err ? gyre_comm_status(s->world, NULL, 0) : 0;
+}
+
+/* Who is short of memory for the new communicator lets nobody have it. */
+static int run_shrink(struct seat *s)
+{
+	struct gyre_comm *left = NULL;
+	int64_t one = 1, sum = 0;
+	int err;
+
+	do
+		err = gyre_comm_shrink(s->world, &left);
+	while (seat_again(s, s->world, err));
+	if (err)
+		return gyre_comm_status(s->world, NULL, 0);
+	do
+		err = gyre_allreduce(&one, &sum, 1, GYRE_INT64, GYRE_SUM, left);
+	while (seat_again(s, left, err));
+	if (!err && sum != gyre_comm_size(left))
+		seat_complain(s, "the sum is %lld", (long long)sum);
+	if (err && seat_explains(s, left, err))
+		err = gyre_comm_status(s->world, NULL, 0);
+	gyre_comm_destroy(left);
+	return err;
+}
+
 static int run_mem_alloc(struct seat *s)
 {
 	const size_t n = s->ladder->count;
@@ -431,6 +472,8 @@ static const struct work works[] = {
 	{ "split", run_split, false },
 	{ "mem_alloc", run_mem_alloc, true },
 	{ "context", NULL, false },
+	{ "agree", run_agree, false },
+	{ "shrink", run_shrink, false },
 };
 
 /* ---- one run ---- */
