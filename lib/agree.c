@@ -184,6 +184,8 @@ void gy_agree_decide(struct gy_agree *a, const struct gy_agree_value *v, int fro
 		agree_excluded(a);
 		return;
 	}
+	if (a->spare && v->what == GY_AGREE_SHRINK && v->id && v->flags)
+		gy_comm_expect(a->spare, v->id);
 	a->fresh = false;
 	for (r = 0; r < comm->size; r++) {
 		struct gy_agree_member *m = &a->members[r];
@@ -230,6 +232,7 @@ void gy_agree_open(struct gyre_comm *comm)
 {
 	comm->agree->set_len = ((uint32_t)comm->size + 7) / 8;
 	gy_port_open(&comm->agree_port, comm, &agree_ops);
+	gy_assert(comm->agree_port.number == GY_AGREE_PORT);
 }
 
 void gy_agree_destroy(struct gy_agree *a)

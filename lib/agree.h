@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct gy_engine;
+struct gy_hdr;
 struct gy_peer;
 struct gyre_comm;
 
@@ -101,6 +102,8 @@ static inline void gy_set_add(uint8_t *set, int i)
 }
 
 /* ---- agree.c, agree_say.c ---- */
+#define GY_AGREE_PORT 0		/* number of its port */
+
 /*
  * What comm, of so many members at most, needs for it: all memory beforehand, since who has none
  * when the others agree would let them wait.  NULL: no memory.
@@ -114,6 +117,16 @@ void gy_agree_enter(struct gy_agree *a, enum gy_agree_what what, uint64_t flags)
 void gy_agree_leave(struct gy_agree *a, int err);
 /* Whom this rank waits for: calls fn for each. */
 void gy_agree_each_late(const struct gy_agree *a, void (*fn)(void *arg, int rank), void *arg);
+/* It may have been decided that a communicator is made, by a name that is not known here yet. */
+static inline bool gy_agree_may_name(const struct gy_agree *a)
+{
+	return a->inside && a->what == GY_AGREE_SHRINK;
+}
+/*
+ * That peer waits for a word of this rank in a communicator that is gone here: it hears that
+ * there is none.  0, -EAGAIN, or it is unreachable.
+ */
+int gy_agree_refuse(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr);
 /* That peer has said FENCE. */
 void gy_agree_fenced(struct gy_engine *e, struct gy_peer *peer);
 /* Nothing of an agreement is to be said to that peer: it may be left. */

@@ -9,11 +9,20 @@
 
 #include "lib/peer.h"
 
-/* hdr.off: kind, what, ballot. */
 #define BALLOT_BITS 48
 #define WHAT_BITS 4
 
 #define FENCED "it has declared this rank dead"
+
+static uint64_t agree_off(enum gy_agree_kind kind, enum gy_agree_what what, uint64_t ballot)
+{
+	return (uint64_t)kind << (BALLOT_BITS + WHAT_BITS) | (uint64_t)what << BALLOT_BITS | ballot;
+}
+
+static enum gy_agree_kind agree_kind(const struct gy_hdr *hdr)
+{
+	return (enum gy_agree_kind)(hdr->off >> (BALLOT_BITS + WHAT_BITS));
+}
 
 /* ---- saying ---- */
 
@@ -22,8 +31,7 @@ int gy_agree_say(struct gy_agree *a, int rank, enum gy_agree_kind kind, uint64_t
 {
 	struct gy_hdr hdr = {
 		.seq = v->seq,
-		.off = (uint64_t)kind << (BALLOT_BITS + WHAT_BITS) |
-		       (uint64_t)v->what << BALLOT_BITS | ballot,
+		.off = agree_off(kind, v->what, ballot),
 		.count = v->flags,
 		.stream = v->id,
 		.len = v->failed ? a->set_len : 0,
@@ -36,6 +44,22 @@ int gy_agree_say(struct gy_agree *a, int rank, enum gy_agree_kind kind, uint64_t
 		gy_ports_wake(&a->comm->ctx->engine);	/* look again */
 	}
 	return err;
+}
+
+int gy_agree_refuse(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	struct gy_hdr quit = {
+		.kind = GY_MSG_CONTROL,
+		.comm = hdr->comm,
+		.arg = GY_AGREE_PORT,
+		.seq = hdr->seq,
+		.off = agree_off(GY_AGREE_QUIT, GY_AGREE_FLAGS, 0),
+	};
+	const enum gy_agree_kind kind = agree_kind(hdr);
+
+	if (kind != GY_AGREE_JOIN && kind != GY_AGREE_ASK)
+		return 0;
+	return gy_peer_msg(e, peer, &quit, NULL);
 }
 
 /* Who is being connected to may think that it is already. */
@@ -191,17 +215,10 @@ static int agree_proposed(struct gy_agree *a, int rank, const struct gy_agree_va
 
 static void agree_decided(struct gy_agree *a, int rank, const struct gy_agree_value *v)
 {
-	const bool excluded = gy_set_has(v->failed, a->comm->rank);
-
-	if (v->seq <= a->decision.seq)
+	if (v->seq <= a->decision.seq || a->err || a->comm->retired)
 		return;
-	if (a->err || a->comm->retired) {
-		/* The others may think that this rank has what they have made. */
-		if (v->what == GY_AGREE_SHRINK && !excluded)
-			gy_comm_was_here(&a->comm->ctx->engine, v->id);
-	} else if (excluded || (a->inside && v->seq == a->seq)) {
+	if (gy_set_has(v->failed, a->comm->rank) || (a->inside && v->seq == a->seq))
 		gy_agree_decide(a, v, rank);
-	}
 }
 
 static void agree_quit(struct gy_agree *a, int rank, const struct gy_hdr *hdr)
@@ -232,7 +249,7 @@ static bool agree_answer(struct gy_agree *a, int rank, uint32_t seq, enum gy_agr
 
 int gy_agree_message(struct gy_port *port, int rank, const struct gy_hdr *hdr, const void *body)
 {
-	const enum gy_agree_kind kind = (enum gy_agree_kind)(hdr->off >> (BALLOT_BITS + WHAT_BITS));
+	const enum gy_agree_kind kind = agree_kind(hdr);
 	const uint64_t ballot = hdr->off & ((UINT64_C(1) << BALLOT_BITS) - 1);
 	struct gy_agree *a = port->comm->agree;
 	const struct gy_agree_value v = {

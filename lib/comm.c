@@ -104,6 +104,7 @@ int gy_comm_open(struct gyre_comm *comm, uint32_t id, const int *ranks, int size
 	comm->rank = rank;
 	comm->size = size;
 	memmove(comm->ranks, ranks, size * sizeof(*ranks));
+	gy_list_del(&comm->link);
 	gy_list_add_tail(&ctx->engine.comms, &comm->link);
 	gy_agree_open(comm);
 	gy_p2p_opened(comm);
@@ -149,6 +150,34 @@ struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id)
 			return comm;
 	}
 	return NULL;
+}
+
+void gy_comm_expect(struct gyre_comm *comm, uint32_t id)
+{
+	comm->id = id;
+	gy_list_add_tail(&comm->ctx->engine.coming, &comm->link);
+}
+
+static bool comm_is_listed(const struct gy_list *list, uint32_t id)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, list)
+		if (gy_list_entry(pos, struct gyre_comm, link)->id == id)
+			return true;
+	return false;
+}
+
+bool gy_comm_may_come(const struct gy_engine *e, uint32_t id)
+{
+	const struct gy_list *pos;
+
+	if (comm_is_listed(&e->coming, id))
+		return true;
+	gy_list_for_each(pos, &e->comms)
+		if (gy_agree_may_name(gy_list_entry(pos, struct gyre_comm, link)->agree))
+			return !comm_is_listed(&e->past, id);
+	return false;
 }
 
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank)

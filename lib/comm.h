@@ -34,7 +34,7 @@ struct gy_cached_plan {
 };
 
 struct gyre_comm {
-	struct gy_list link;		/* struct gy_engine.comms, or past */
+	struct gy_list link;		/* struct gy_engine.comms, coming or past */
 	struct gyre_context *ctx;
 	uint32_t id;
 	int rank, size;
@@ -84,16 +84,24 @@ void gy_comm_drop_unmatched(struct gyre_comm *comm);
 struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
 
-/* There is, or will be, no communicator of this id here any more: who calls on it is told. */
-void gy_comm_was_here(struct gy_engine *e, uint32_t id);
-/* Whether one of this id has been destroyed here, as far back as remembered. */
-bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id);
+/*
+ * It will be opened here by that name, or freed.  Other members may have theirs first: until then
+ * what they send on it waits.
+ */
+void gy_comm_expect(struct gyre_comm *comm, uint32_t id);
+/*
+ * Whether one of this id, which is not here, may be opened here yet.  Exact but while a shrink goes
+ * on: other members may have its decision, and the name in it, before this rank.
+ */
+bool gy_comm_may_come(const struct gy_engine *e, uint32_t id);
 /*
  * Tells a peer that its call on a communicator which is not here fails, since this rank `what`.  0,
  * or -errno when it could not be told.
  */
 int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
 		   const char *what);
+/* A message for one that is not here and will not be: its sender is told, if it waits. */
+void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr);
 
 /* Fails it for good: logs, ends its runs and posted receives, tells the other members. */
 void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)

@@ -149,22 +149,6 @@ void gy_comm_fail(struct gyre_comm *comm, int err, const char *fmt, ...)
 	comm_fail(comm, err, why);
 }
 
-void gy_comm_was_here(struct gy_engine *e, uint32_t id)
-{
-	gy_control_forget_comm(e, id);
-	e->destroyed[e->ndestroyed++ % GY_DESTROYED] = id;
-}
-
-bool gy_comm_was_destroyed(const struct gy_engine *e, uint32_t id)
-{
-	unsigned i;
-
-	for (i = 0; i < e->ndestroyed && i < GY_DESTROYED; i++)
-		if (e->destroyed[i] == id)
-			return true;
-	return false;
-}
-
 int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
 		   const char *what)
 {
@@ -174,6 +158,13 @@ int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int e
 	snprintf(why, sizeof(why), "rank %d of the world %s", e->ctx->rank, what);
 	hdr.len = (uint32_t)strlen(why);
 	return gy_peer_msg(e, peer, &hdr, why);
+}
+
+void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	/* No room to tell it: its next probe finds out. */
+	if (hdr->kind != GY_MSG_RELEASE)
+		gy_comm_refuse(e, hdr->comm, peer, -EPROTO, "has destroyed the communicator");
 }
 
 void gy_comm_aborted(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,
@@ -268,7 +259,7 @@ static void comm_retire(struct gyre_comm *comm)
 	comm_strip(comm);
 	comm->retired = true;
 	gy_list_add_tail(&e->past, &comm->link);
-	if (++e->npast <= GY_DESTROYED)
+	if (++e->npast <= GY_PAST)
 		return;
 	e->npast--;
 	gy_comm_free(gy_list_entry(e->past.next, struct gyre_comm, link));
@@ -314,7 +305,6 @@ void gyre_comm_destroy(struct gyre_comm *comm)
 			     comm->rank);
 	else if (comm_is_called(comm))
 		gy_comm_fail(comm, -EPROTO, "rank %d has destroyed the communicator", comm->rank);
-	gy_comm_was_here(e, comm->id);
 	comm_retire(comm);
 	gy_engine_leave(e);
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "lib/agree.h"
 #include "lib/comm.h"
 #include "lib/context.h"
 #include "lib/peer.h"
@@ -68,7 +69,13 @@ static bool control_may_come(struct gy_engine *e, const struct gy_hdr *hdr)
 {
 	const struct gyre_comm *comm = gy_comm_find(e, hdr->comm);
 
-	return comm ? hdr->arg >= comm->next_port : !gy_comm_was_destroyed(e, hdr->comm);
+	return comm ? hdr->arg >= comm->next_port : gy_comm_may_come(e, hdr->comm);
+}
+
+/* Its port is closed.  0, -EAGAIN: its sender is still to be told so, or it is unreachable. */
+static int control_refuse(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
+{
+	return hdr->arg == GY_AGREE_PORT ? gy_agree_refuse(e, peer, hdr) : 0;
 }
 
 void gy_control_deliver(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
@@ -81,7 +88,7 @@ void gy_control_deliver(struct gy_engine *e, struct gy_peer *peer, const struct 
 		control_take(e, port, peer, hdr, body);
 		return;
 	}
-	if (!control_may_come(e, hdr))
+	if (!control_may_come(e, hdr) && control_refuse(e, peer, hdr) != -EAGAIN)
 		return;
 	if (peer->parked_bytes > EARLY_MAX) {
 		gy_peer_expel(peer, -EPROTO, "it sent too many control messages for no port");
@@ -166,14 +173,14 @@ void gy_control_forget_peer(struct gy_engine *e, const struct gy_peer *peer)
 	}
 }
 
-void gy_control_forget_comm(struct gy_engine *e, uint32_t comm)
+void gy_control_tick(struct gy_engine *e)
 {
 	struct gy_list *pos, *after;
 
 	gy_list_for_each_safe(pos, after, &e->early_control) {
 		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
 
-		if (p->hdr.comm == comm)
+		if (!control_may_come(e, &p->hdr) && control_refuse(e, p->peer, &p->hdr) != -EAGAIN)
 			control_forget(e, p);
 	}
 }

@@ -61,7 +61,7 @@ void gy_ports_wake(struct gy_engine *e);
 int gy_ports_pump(struct gy_engine *e);		/* how many; when they were woken */
 void gy_control_deliver(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			const void *body);
-/* Messages that wait for a port: of that peer, or of that communicator (its id). */
+/* Messages that wait for a port: of that peer; and those whose port can come no more. */
 void gy_control_forget_peer(struct gy_engine *e, const struct gy_peer *peer);
-void gy_control_forget_comm(struct gy_engine *e, uint32_t comm);
+void gy_control_tick(struct gy_engine *e);
 #endif

@@ -130,15 +130,13 @@ static void deliver_other(struct gy_engine *e, struct gy_ep *ep, const struct gy
 		return;
 	}
 	if (comm ? atomic_load_explicit(&comm->err, memory_order_relaxed) != 0
-		 : gy_comm_was_destroyed(e, hdr->comm)) {
+		 : !gy_comm_may_come(e, hdr->comm)) {
 		if (comm && hdr->kind == GY_MSG_WAIT)
 			gy_comm_tell_again(comm, peer);
 		else if (comm)
 			gy_comm_tell(comm, peer);
-		else if (hdr->kind != GY_MSG_RELEASE)
-			/* no room to tell it: its next probe finds out */
-			gy_comm_refuse(e, hdr->comm, peer, -EPROTO,
-				       "has destroyed the communicator");
+		else
+			gy_comm_refuse_gone(e, peer, hdr);
 		deliver_drop(e, peer, hdr);
 		return;
 	}

@@ -49,6 +49,7 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 	e->ctx = ctx;
 	gy_list_init(&e->runs);
 	gy_list_init(&e->comms);
+	gy_list_init(&e->coming);
 	gy_list_init(&e->past);
 	gy_list_init(&e->ports);
 	gy_list_init(&e->early_control);
@@ -259,6 +260,7 @@ static gy_cold void engine_tick(struct gy_engine *e)
 	if (e->ctx->wire)
 		gy_wire_tick(e->ctx->wire, e->clock_ns);
 	gy_peers_tick(e);
+	gy_control_tick(e);
 	gy_ports_wake(e);	/* some wait for a time */
 	gy_list_for_each(pos, &e->comms) {	/* who could not be told yet */
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);

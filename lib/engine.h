@@ -233,7 +233,7 @@ struct gy_parked {
 };
 
 #define GY_PARK_CLASSES 3
-#define GY_DESTROYED 64
+#define GY_PAST 64
 
 enum gy_poller {
 	GY_POLLER_NONE,
@@ -258,8 +258,9 @@ struct gy_engine {
 	_Atomic uint32_t nruns;		/* written by the driver only */
 	bool armed;			/* transports will wake the poller */
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
-	struct gy_list comms;
-	struct gy_list past;		/* the last that were destroyed: struct gyre_comm.link */
+	struct gy_list comms;		/* struct gyre_comm.link, as the next two */
+	struct gy_list coming;		/* that others may have already: gy_comm_expect */
+	struct gy_list past;		/* the last that were destroyed */
 	unsigned npast;
 	struct gy_list ports;		/* struct gy_port.link */
 	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
@@ -267,8 +268,6 @@ struct gy_engine {
 	struct gyre_comm *world;
 	uint32_t next_ticket;
 	uint32_t next_comm;		/* number of the next communicator that this rank names */
-	uint32_t destroyed[GY_DESTROYED];	/* ids of communicators, the last ones */
-	unsigned ndestroyed;
 	struct gy_pool pool;
 	const struct gy_kernels *kernels;
 	struct gy_list mems;

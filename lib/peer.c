@@ -352,9 +352,27 @@ void gy_peer_bye(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr 
 	gy_engine_notify(e);		/* a straight line may wait for it */
 }
 
-void gy_peers_tick(struct gy_engine *e)
+/* Parked messages of calls that this rank has made differently, or will never make. */
+static void peer_check_parked(struct gy_engine *e, struct gy_peer *peer)
 {
 	struct gy_list *pos, *after;
+
+	gy_list_for_each_safe(pos, after, &peer->parked) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+		struct gyre_comm *comm = gy_comm_find(e, p->hdr.comm);
+
+		if (comm && p->hdr.coll != GY_P2P && !gy_comm_check(comm, peer, &p->hdr))
+			return;		/* comm has failed, and dropped others too */
+		if (comm || gy_comm_may_come(e, p->hdr.comm))
+			continue;
+		gy_comm_refuse_gone(e, peer, &p->hdr);
+		gy_list_del(&p->link);
+		gy_unpark(e, p);
+	}
+}
+
+void gy_peers_tick(struct gy_engine *e)
+{
 	int i;
 
 	for (i = 0; i < e->ctx->nranks; i++) {
@@ -366,14 +384,7 @@ void gy_peers_tick(struct gy_engine *e)
 			continue;
 		gy_peer_credit(e, peer);
 		peer_answer_bye(e, peer);
-		/* Parked messages of calls that this rank has made differently. */
-		gy_list_for_each_safe(pos, after, &peer->parked) {
-			struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
-			struct gyre_comm *comm = gy_comm_find(e, p->hdr.comm);
-
-			if (comm && p->hdr.coll != GY_P2P && !gy_comm_check(comm, peer, &p->hdr))
-				break;
-		}
+		peer_check_parked(e, peer);
 	}
 }
 

@@ -139,8 +139,6 @@ int gyre_comm_shrink(struct gyre_comm *comm, struct gyre_comm **newp)
 	err = shrink_agree(comm, GY_AGREE_SHRINK, mine ? UINT64_MAX : 0, mine);
 	if (!err || err == -EOWNERDEAD) {
 		err = comm->agree->decision.flags ? shrink_open(comm, mine) : -ENOMEM;
-		if (err)
-			gy_comm_was_here(e, comm->agree->decision.id);
 	}
 	if (!err)
 		*newp = mine;

@@ -50,14 +50,13 @@ static gy_cold void split_fail(struct gyre_comm *comm, int err)
 	gy_engine_leave(e);
 }
 
-/* Nor will it have what others may have already: who calls on it is told. */
-static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
+/* This rank will have it, or, when others have it and this one cannot, says so to who calls on it. */
+static void split_expect(struct gyre_comm *mine, uint32_t id)
 {
-	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_engine *e = &mine->ctx->engine;
 
-	split_fail(comm, err);
 	gy_engine_enter(e);
-	gy_comm_was_here(e, id);
+	gy_comm_expect(mine, id);
 	gy_engine_leave(e);
 }
 
@@ -66,9 +65,9 @@ static gy_cold void split_abandon(struct gyre_comm *comm, uint32_t id, int err)
  * have seen the first, so no rank has the new communicator while another, for which the first has
  * failed, has never heard of it.
  */
-static int split_exchange(struct gyre_comm *comm, struct split *own, struct split *all)
+static int split_exchange(struct gyre_comm *comm, struct split *own, struct split *all,
+			  struct gyre_comm *mine)
 {
-	uint32_t id;
 	int err;
 
 	if (comm->rank == 0) {
@@ -81,14 +80,15 @@ static int split_exchange(struct gyre_comm *comm, struct split *own, struct spli
 		split_fail(comm, err);
 		return err;
 	}
-	id = all[0].id;
-	if (!id) {
+	if (!all[0].id) {
 		gy_err("gyre_comm_split: rank 0 of comm has named as many communicators as it can");
 		return -ENOSPC;
 	}
+	if (own->color >= 0)
+		split_expect(mine, all[0].id);
 	err = gyre_allgather(own, all, sizeof(*own), GYRE_UINT8, comm);
 	if (err)
-		split_abandon(comm, id, err);
+		split_fail(comm, err);
 	return err;
 }
 
@@ -118,7 +118,7 @@ static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_com
 
 	err = split_agree(comm, mine && all && ranks ? 0 : -ENOMEM);
 	if (!err)
-		err = split_exchange(comm, own, all);
+		err = split_exchange(comm, own, all, mine);
 	if (!err && own->color >= 0) {
 		size = split_members(comm, all, ranks, &rank);
 		gy_engine_enter(e);

@@ -23,6 +23,7 @@ unit_tests = \
 	%D%/unit/test_base \
 	%D%/unit/test_bench \
 	%D%/unit/test_boot \
+	%D%/unit/test_comm \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
 	%D%/unit/test_delayed_faults \
@@ -80,7 +81,8 @@ endif
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
-LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_delayed %D%/unit/test_delayed_save \
+LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_comm %D%/unit/test_delayed \
+	%D%/unit/test_delayed_save \
 	%D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm %D%/unit/test_sim_cost \
 	%D%/unit/test_tcp %D%/unit/test_wire %D%/unit/test_wire_fuzz
 if HAVE_VERBS

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_comm.c - communicators that come and go, in the simulator: what others hear of one that is
+ * gone.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gyre/gyre.h>
+
+#include "lib/alloc.h"
+#include "lib/config.h"
+#include "lib/context.h"
+#include "lib/log.h"
+#include "lib/peer.h"
+#include "tests/long.h"
+#include "transports/sim/sim.h"
+
+#define US 1000ull
+#define MS 1000000ull
+#define RANKS 3
+#define OLD 100			/* communicators that are destroyed first */
+#define LATER 1000		/* others that come and go before any of them is called on */
+#define COUNT 16
+
+enum { TALKER, OTHER, DEAF };
+
+struct job {
+	void (*fn)(struct job *j, struct gy_sim_rank *rank, int me);
+	uint64_t seed;
+	struct gyre_context *ctx[RANKS];
+	unsigned steps[RANKS];
+	char why[300];
+};
+
+/* Notes what went wrong first. */
+static void job_fail(struct job *j, int me, const char *what, int err)
+{
+	if (!j->why[0])
+		snprintf(j->why, sizeof(j->why), "rank %d: %s: %s", me, what, gyre_strerror(err));
+}
+
+#define EXPECT(j, me, cond, err)                                                                 \
+	do {                                                                                     \
+		if (!(cond))                                                                     \
+			job_fail(j, me, #cond, err);                                             \
+	} while (0)
+
+/* What the library says of failures is not interesting here. */
+static void job_log(enum gy_log_level level, const char *text)
+{
+}
+
+static int job_rank(struct gy_sim_rank *rank, void *arg)
+{
+	const int me = gy_sim_rank_id(rank);
+	struct job *j = arg;
+	struct gy_config cfg;
+	int err;
+
+	gy_config_init(&cfg);
+	cfg.progress = GY_CONFIG_PROGRESS_MANUAL;
+	cfg.stall_timeout_ms = 3000;
+	err = gy_sim_context(rank, &cfg, &j->ctx[me]);
+	if (err)
+		return err;
+	j->fn(j, rank, me);
+	gyre_context_destroy(j->ctx[me]);
+	return 0;
+}
+
+static void job_run(struct job *j)
+{
+	struct gy_sim_attr attr;
+	int err;
+
+	gy_sim_attr_init(&attr, RANKS, j->seed);
+	attr.link.msg_room = 8;
+	attr.max_events = 20000000;
+	err = gy_sim_run(&attr, job_rank, j);
+	if (err || j->why[0])
+		print_error("seed %llu: %s: %s\n", (unsigned long long)j->seed, gyre_strerror(err),
+			    j->why);
+	assert_int_equal(err, 0);
+	assert_string_equal(j->why, "");
+	assert_int_equal(gy_alloc_live(), 0);
+}
+
+/* This rank has come so far; it drives until that other has. */
+static void job_meet(struct job *j, struct gy_sim_rank *rank, int me, int other, unsigned step)
+{
+	j->steps[me] = step;
+	while (j->steps[other] < step) {
+		gyre_progress(j->ctx[me]);
+		gy_sim_sleep(rank, 10 * US);
+	}
+}
+
+static struct gyre_comm *job_split(struct job *j, int me, struct gyre_comm *comm, bool takes_part)
+{
+	struct gyre_comm *some = NULL;
+	const int err = gyre_comm_split(comm, takes_part ? 0 : -1, me, &some);
+
+	EXPECT(j, me, !err, err);
+	return some;
+}
+
+/* ---- messages for what was destroyed long ago ---- */
+
+/* It calls on them late, on all; once the other waits for a shrink, whose name it cannot know. */
+static void late_talker(struct job *j, struct gy_sim_rank *rank, struct gyre_comm **old)
+{
+	float x[COUNT] = { 0 };
+	uint64_t flags, begin;
+	int i, err;
+
+	job_meet(j, rank, TALKER, OTHER, 1);
+	for (i = 0; i < OLD; i++) {
+		flags = 3;
+		begin = gy_sim_time(rank);
+		switch (i % 4) {
+		case 0:
+			err = gyre_send(x, COUNT, GYRE_F32, 1, 0, old[i]);
+			EXPECT(j, TALKER, !err || err == -EPROTO, err);
+			break;
+		default:
+			err = gyre_comm_agree(old[i], &flags);
+			EXPECT(j, TALKER, err == -EOWNERDEAD && flags == 3, err);
+		}
+		EXPECT(j, TALKER, gy_sim_time(rank) - begin < 1000 * MS, i);
+		if (i == OLD / 2)
+			job_meet(j, rank, TALKER, OTHER, 2);
+	}
+	job_meet(j, rank, TALKER, OTHER, 3);
+}
+
+static void late_other(struct job *j, struct gy_sim_rank *rank, struct gyre_comm **old,
+		       struct gyre_comm *pair)
+{
+	const struct gy_engine *e = &j->ctx[OTHER]->engine;
+	struct gyre_comm *left = NULL;
+	int i, err;
+
+	for (i = 0; i < OLD; i++)
+		gyre_comm_destroy(old[i]);
+	for (i = 0; i < LATER; i++)
+		gyre_comm_destroy(job_split(j, OTHER, pair, true));
+	job_meet(j, rank, OTHER, TALKER, 2);
+	err = gyre_comm_shrink(pair, &left);
+	EXPECT(j, OTHER, !err, err);
+	gyre_comm_destroy(left);
+	job_meet(j, rank, OTHER, TALKER, 3);
+	EXPECT(j, OTHER, gy_list_empty(&e->early_control), 0);
+	EXPECT(j, OTHER, !e->peers[TALKER]->parked_bytes, (int)e->peers[TALKER]->parked_bytes);
+}
+
+static void late_rank(struct job *j, struct gy_sim_rank *rank, int me)
+{
+	struct gyre_comm *world = gyre_context_world(j->ctx[me]), *old[OLD], *left = NULL, *pair;
+	int i, err;
+
+	pair = job_split(j, me, world, me != TALKER);
+	for (i = 0; i < OLD; i++)
+		old[i] = job_split(j, me, world, me != DEAF);
+	if (me == TALKER) {
+		late_talker(j, rank, old);
+	} else if (me == OTHER) {
+		late_other(j, rank, old, pair);
+	} else {
+		for (i = 0; i < LATER; i++)
+			gyre_comm_destroy(job_split(j, me, pair, true));
+		while (j->steps[TALKER] < 2)
+			gy_sim_sleep(rank, MS);
+		gy_sim_sleep(rank, 100 * MS);
+		err = gyre_comm_shrink(pair, &left);
+		EXPECT(j, me, !err, err);
+		gyre_comm_destroy(left);
+	}
+	err = gyre_barrier(world);
+	EXPECT(j, me, !err, err);
+	for (i = 0; i < OLD && me == TALKER; i++)
+		gyre_comm_destroy(old[i]);
+	gyre_comm_destroy(pair);
+}
+
+static void test_late_messages(void **state)
+{
+	const unsigned n = test_times(1, 10);
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		struct job j = { .fn = late_rank, .seed = i };
+
+		job_run(&j);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_late_messages),
+	};
+
+	gy_log_set_hook(job_log);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
