@@ -475,7 +475,10 @@ static void p2p_run_waits(struct gyre_request *req)
 	run->plan = NULL;
 	run->peer = req->root == GYRE_ANY_SOURCE ? -1 : comm->ranks[req->root];
 	run->hdr = (struct gy_hdr){
-		.coll = GY_P2P, .type = req->type, .count = req->count,
+		.coll = GY_P2P,
+		.type = req->type,
+		.comm = comm->id,	/* late.c asks with it */
+		.count = req->count,
 		.stream = (uint32_t)req->tag,
 	};
 }

@@ -118,6 +118,7 @@ static void late_talker(struct job *j, struct gy_sim_rank *rank, struct gyre_com
 {
 	float x[COUNT] = { 0 };
 	uint64_t flags, begin;
+	char why[300] = "";
 	int i, err;
 
 	job_meet(j, rank, TALKER, OTHER, 1);
@@ -128,6 +129,12 @@ static void late_talker(struct job *j, struct gy_sim_rank *rank, struct gyre_com
 		case 0:
 			err = gyre_send(x, COUNT, GYRE_F32, 1, 0, old[i]);
 			EXPECT(j, TALKER, !err || err == -EPROTO, err);
+			break;
+		case 1:
+			err = gyre_recv(x, COUNT, GYRE_F32, 1, 0, old[i], NULL);
+			EXPECT(j, TALKER, err == -EPROTO, err);
+			gyre_comm_status(old[i], why, sizeof(why));
+			EXPECT(j, TALKER, strstr(why, "has destroyed the communicator"), err);
 			break;
 		default:
 			err = gyre_comm_agree(old[i], &flags);
