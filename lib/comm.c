@@ -139,11 +139,11 @@ uint32_t gy_comm_name(struct gyre_context *ctx)
 	return (uint32_t)id;
 }
 
-struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id)
+struct gyre_comm *gy_comm_find_in(const struct gy_list *comms, uint32_t id)
 {
 	struct gy_list *pos;
 
-	gy_list_for_each(pos, &e->comms) {
+	gy_list_for_each(pos, comms) {
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 
 		if (comm->id == id)
@@ -158,25 +158,15 @@ void gy_comm_expect(struct gyre_comm *comm, uint32_t id)
 	gy_list_add_tail(&comm->ctx->engine.coming, &comm->link);
 }
 
-static bool comm_is_listed(const struct gy_list *list, uint32_t id)
-{
-	const struct gy_list *pos;
-
-	gy_list_for_each(pos, list)
-		if (gy_list_entry(pos, struct gyre_comm, link)->id == id)
-			return true;
-	return false;
-}
-
 bool gy_comm_may_come(const struct gy_engine *e, uint32_t id)
 {
 	const struct gy_list *pos;
 
-	if (comm_is_listed(&e->coming, id))
+	if (gy_comm_find_in(&e->coming, id))
 		return true;
 	gy_list_for_each(pos, &e->comms)
 		if (gy_agree_may_name(gy_list_entry(pos, struct gyre_comm, link)->agree))
-			return !comm_is_listed(&e->past, id);
+			return !gy_comm_find_in(&e->past, id);
 	return false;
 }
 

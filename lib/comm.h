@@ -43,7 +43,7 @@ struct gyre_comm {
 	uint32_t next_port;		/* number of the next port: control.h */
 	struct gy_port agree_port;	/* agree.h */
 	struct gy_agree *agree;
-	bool retired;			/* destroyed by its user; kept for that port */
+	bool retired;			/* destroyed by its user; kept for that port, and told */
 	struct gy_list runs;		/* that are RUNNING, oldest first */
 	struct gy_select select;
 	/* by collective: of the last small blocking call, kept for the next; or NULL */
@@ -64,6 +64,7 @@ struct gyre_comm {
 	uint32_t *sent, *received;	/* point-to-point messages so far, by rank here */
 
 	bool *told;			/* by rank here: knows that it has failed */
+	bool untold;			/* there was no room to tell some who are connected */
 	_Atomic int err;		/* 0 or why it failed; why[] is written before, release */
 	char why[256];
 };
@@ -81,7 +82,11 @@ uint32_t gy_comm_name(struct gyre_context *ctx);
 void gy_comm_free(struct gyre_comm *comm);
 /* Messages that no receive has taken: while their peers exist. */
 void gy_comm_drop_unmatched(struct gyre_comm *comm);
-struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id);
+struct gyre_comm *gy_comm_find_in(const struct gy_list *comms, uint32_t id);
+static inline struct gyre_comm *gy_comm_find(struct gy_engine *e, uint32_t id)
+{
+	return gy_comm_find_in(&e->comms, id);
+}
 int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a member */
 
 /*
@@ -100,7 +105,10 @@ bool gy_comm_may_come(const struct gy_engine *e, uint32_t id);
  */
 int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int err,
 		   const char *what);
-/* A message for one that is not here and will not be: its sender is told, if it waits. */
+/*
+ * A message for one that is not here and will not be: its sender is told, if it waits; the cause,
+ * too, when it had failed.
+ */
 void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr);
 
 /* Fails it for good: logs, ends its runs and posted receives, tells the other members. */

@@ -4,7 +4,10 @@
  *
  * A communicator fails once and for good: what it has lent is recalled (transport.h), its runs end,
  * and every member that we are connected to is told, who tells others in turn; whoever there is no
- * room to tell, or who talks to us on it later, is told then.
+ * room to tell, or who talks to us on it later, is told then, also when it has been destroyed here
+ * meanwhile: the last GY_PAST are kept, and those that some who are connected have yet to hear of.
+ * How many these can be is bounded by how many there were at a time: who does not hear, takes no
+ * part in making new ones.
  * Locking: driver, but for the public call, which takes the token.
  */
 #include <errno.h>
@@ -45,7 +48,9 @@ void gy_comm_tell(struct gyre_comm *comm, struct gy_peer *peer)
 
 	if (rank < 0 || comm->told[rank])
 		return;
-	if (gy_peer_msg(&comm->ctx->engine, peer, &hdr, comm->why) != -EAGAIN)
+	if (gy_peer_msg(&comm->ctx->engine, peer, &hdr, comm->why) == -EAGAIN)
+		comm->untold = true;
+	else
 		comm->told[rank] = true;
 }
 
@@ -64,6 +69,7 @@ void gy_comm_tell_all(struct gyre_comm *comm)
 	struct gy_engine *e = &comm->ctx->engine;
 	int i;
 
+	comm->untold = false;
 	for (i = 0; i < comm->size; i++) {
 		struct gy_peer *peer = e->peers[comm->ranks[i]];
 
@@ -162,8 +168,13 @@ int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int e
 
 void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
 {
-	/* No room to tell it: its next probe finds out. */
-	if (hdr->kind != GY_MSG_RELEASE)
+	struct gyre_comm *past = gy_comm_find_in(&e->past, hdr->comm);
+
+	if (hdr->kind == GY_MSG_RELEASE)
+		return;
+	if (past && atomic_load_explicit(&past->err, memory_order_relaxed))
+		gy_comm_tell_again(past, peer);
+	else	/* no room to tell it: its next probe finds out */
 		gy_comm_refuse(e, hdr->comm, peer, -EPROTO, "has destroyed the communicator");
 }
 
@@ -238,31 +249,35 @@ static void comm_strip(struct gyre_comm *comm)
 	}
 	gy_free(comm->sent);
 	gy_free(comm->received);
-	gy_free(comm->told);
 	comm->sent = comm->received = NULL;
-	comm->told = NULL;
 }
 
 void gy_comm_free(struct gyre_comm *comm)
 {
 	comm_strip(comm);
 	gy_agree_destroy(comm->agree);
+	gy_free(comm->told);
 	gy_free(comm->ranks);
 	gy_free(comm);
 }
 
-/* Other ranks may still ask what was agreed on in it. */
+/* Other ranks may still ask what was agreed on in it, or why it failed. */
 static void comm_retire(struct gyre_comm *comm)
 {
 	struct gy_engine *e = &comm->ctx->engine;
+	struct gy_list *pos, *before;
+	unsigned n = 0;
 
 	comm_strip(comm);
 	comm->retired = true;
 	gy_list_add_tail(&e->past, &comm->link);
-	if (++e->npast <= GY_PAST)
-		return;
-	e->npast--;
-	gy_comm_free(gy_list_entry(e->past.next, struct gyre_comm, link));
+	for (pos = e->past.prev; pos != &e->past; pos = before) {	/* newest first */
+		struct gyre_comm *past = gy_list_entry(pos, struct gyre_comm, link);
+
+		before = pos->prev;
+		if (++n > GY_PAST && !past->untold)
+			gy_comm_free(past);
+	}
 }
 
 /* Whether peers wait for calls of this rank on comm that have not come. */

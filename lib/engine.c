@@ -270,6 +270,12 @@ static gy_cold void engine_tick(struct gy_engine *e)
 		gy_p2p_tick(comm);
 		gy_agree_tick(comm);
 	}
+	gy_list_for_each(pos, &e->past) {
+		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
+
+		if (comm->untold)
+			gy_comm_tell_all(comm);
+	}
 	gy_list_for_each(pos, &e->comms)
 		engine_check_late(e, gy_list_entry(pos, struct gyre_comm, link));
 }

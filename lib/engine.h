@@ -260,8 +260,7 @@ struct gy_engine {
 	struct gy_peer **peers;		/* by world rank; NULL: never named */
 	struct gy_list comms;		/* struct gyre_comm.link, as the next two */
 	struct gy_list coming;		/* that others may have already: gy_comm_expect */
-	struct gy_list past;		/* the last that were destroyed */
-	unsigned npast;
+	struct gy_list past;		/* destroyed ones, the last and who has failed untold */
 	struct gy_list ports;		/* struct gy_port.link */
 	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
 	bool ports_woken;

@@ -388,12 +388,12 @@ void gy_peers_tick(struct gy_engine *e)
 	}
 }
 
-/* Whether it knows what has failed here: else it would take our leaving for the cause. */
-static bool peer_was_told(struct gy_engine *e, struct gy_peer *peer)
+/* Whether it knows what has failed of these: else it would take our leaving for the cause. */
+static bool peer_was_told(const struct gy_list *comms, struct gy_peer *peer)
 {
 	struct gy_list *pos;
 
-	gy_list_for_each(pos, &e->comms) {
+	gy_list_for_each(pos, comms) {
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 		const int rank = gy_comm_rank_of(comm, peer->rank);
 
@@ -416,7 +416,8 @@ static bool peers_still_needed(struct gy_engine *e)
 
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
-		if (peer_was_told(e, peer) && gy_agree_has_told(e, peer))
+		if (peer_was_told(&e->comms, peer) && peer_was_told(&e->past, peer) &&
+		    gy_agree_has_told(e, peer))
 			peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
 		peer_answer_bye(e, peer);
 		needed |= !peer->acked;

@@ -111,6 +111,94 @@ static struct gyre_comm *job_split(struct job *j, int me, struct gyre_comm *comm
 	return some;
 }
 
+/* ---- the cause of a failure reaches who could not be told before it was destroyed ---- */
+
+static void job_fill_lane(struct job *j, int me, int to)
+{
+	struct gy_engine *e = &j->ctx[me]->engine;
+	int i;
+
+	gy_engine_enter(e);
+	for (i = 0; i < 1000 && !e->peers[to]->blocked; i++)
+		gy_peer_msg(e, e->peers[to], &(struct gy_hdr){ .kind = GY_MSG_CREDIT }, NULL);
+	EXPECT(j, me, e->peers[to]->blocked, i);
+	gy_engine_leave(e);
+}
+
+/* What the others do after their failure, before the deaf rank hears again. */
+enum after { GO_ON, MAKE_OTHERS, LEAVE, AFTERS };
+
+/* The calls of two ranks do not match, and they destroy the communicator. */
+static void cause_fail(struct job *j, struct gy_sim_rank *rank, int me, struct gyre_comm *sub,
+		       struct gyre_comm *pair)
+{
+	const enum after after = (enum after)(j->seed % AFTERS);
+	float x[COUNT] = { 0 }, y[COUNT];
+	int err, i;
+
+	job_meet(j, rank, me, DEAF, 1);
+	job_fill_lane(j, me, DEAF);
+	job_meet(j, rank, me, !me, 2);
+	err = gyre_allreduce(x, y, me ? COUNT : COUNT / 2, GYRE_F32, GYRE_SUM, sub);
+	EXPECT(j, me, err == -EPROTO, err);
+	gyre_comm_destroy(sub);
+	for (i = 0; i < 2 * GY_PAST && after == MAKE_OTHERS; i++)
+		gyre_comm_destroy(job_split(j, me, pair, true));
+	job_meet(j, rank, me, !me, 3);
+	gyre_comm_destroy(pair);
+	if (after != LEAVE)
+		job_meet(j, rank, me, DEAF, 3);
+}
+
+/* One rank does nothing meanwhile, and reads nothing. */
+static void cause_deaf(struct job *j, struct gy_sim_rank *rank, struct gyre_comm *sub)
+{
+	float x[COUNT] = { 0 }, y[COUNT];
+	char why[300] = "";
+	int err;
+
+	while (j->steps[TALKER] < 3 || j->steps[OTHER] < 3)
+		gy_sim_sleep(rank, MS);
+	if (j->seed / AFTERS % 2)
+		err = gyre_recv(x, COUNT, GYRE_F32, TALKER, 0, sub, NULL);
+	else
+		err = gyre_allreduce(x, y, COUNT, GYRE_F32, GYRE_SUM, sub);
+	EXPECT(j, DEAF, err == -EPROTO, err);
+	gyre_comm_status(sub, why, sizeof(why));
+	if (!strstr(why, "calls do not match: "))
+		job_fail(j, DEAF, why, err);
+	gyre_comm_destroy(sub);
+	j->steps[DEAF] = 3;
+}
+
+static void cause_rank(struct job *j, struct gy_sim_rank *rank, int me)
+{
+	struct gyre_comm *world = gyre_context_world(j->ctx[me]);
+	struct gyre_comm *sub = job_split(j, me, world, true);
+	struct gyre_comm *pair = job_split(j, me, world, me != DEAF);
+	int64_t one = 1, all[RANKS];
+	int err = gyre_allgather(&one, all, 1, GYRE_INT64, sub);
+
+	EXPECT(j, me, !err, err);
+	j->steps[me] = 1;	/* it has ended, not only for others */
+	if (me == DEAF)
+		cause_deaf(j, rank, sub);
+	else
+		cause_fail(j, rank, me, sub, pair);
+}
+
+static void test_cause_outlives_communicator(void **state)
+{
+	const unsigned n = 6 * test_times(4, 100);
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		struct job j = { .fn = cause_rank, .seed = i };
+
+		job_run(&j);
+	}
+}
+
 /* ---- messages for what was destroyed long ago ---- */
 
 /* It calls on them late, on all; once the other waits for a shrink, whose name it cannot know. */
@@ -211,6 +299,7 @@ static void test_late_messages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cause_outlives_communicator),
 		cmocka_unit_test(test_late_messages),
 	};
 
