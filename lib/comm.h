@@ -171,6 +171,19 @@ bool gy_comm_check(struct gyre_comm *comm, struct gy_peer *peer, const struct gy
 /* "allreduce(count 4, f32, sum, ring)" */
 void gy_call_text(const struct gy_hdr *hdr, char *buf, size_t len);
 
+/* ---- split.c ---- */
+/* What a rank gives to a split. */
+struct gy_split {
+	int32_t color, key;
+	uint32_t id;		/* of rank 0: the name */
+	int32_t rank;		/* where they are sorted */
+};
+/*
+ * all[i] is of rank i of n.  Those of me's colour, in the order of (key, rank), to ranks; returns
+ * how many, and where me is.  O(n log n); what is in all afterwards is of no use.
+ */
+int gy_split_members(struct gy_split *all, int n, int me, int *ranks, int *placep);
+
 /* ---- p2p.c ---- */
 /* A first message (EAGER, LEND or RTS at off 0) of a point-to-point message has come. */
 void gy_p2p_arrived(struct gyre_comm *comm, struct gy_peer *peer, const struct gy_hdr *hdr,

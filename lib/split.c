@@ -5,6 +5,7 @@
  * Locking: the public call takes the token.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include <gyre/coll.h>
 #include "lib/alloc.h"
@@ -12,31 +13,33 @@
 #include "lib/context.h"
 #include "lib/log.h"
 
-struct split {
-	int32_t color, key;
-	uint32_t id;
-};
-
-/* The members of our color, ordered by (key, rank), into ranks (world ranks); returns how many. */
-static int split_members(const struct gyre_comm *comm, const struct split *all, int *ranks,
-			 int *rankp)
+static int split_order(const void *a, const void *b)
 {
-	const struct split *own = &all[comm->rank];
-	int i, j, n = 0, place;
+	const struct gy_split *x = a, *y = b;
 
-	for (i = 0; i < comm->size; i++) {
-		if (all[i].color != own->color)
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+int gy_split_members(struct gy_split *all, int n, int me, int *ranks, int *placep)
+{
+	const int32_t color = all[me].color;
+	int i, members = 0;
+
+	for (i = 0; i < n; i++) {
+		if (all[i].color != color)
 			continue;
-		place = 0;
-		for (j = 0; j < comm->size; j++)
-			place += all[j].color == own->color &&
-				 (all[j].key < all[i].key || (all[j].key == all[i].key && j < i));
-		ranks[place] = comm->ranks[i];
-		if (i == comm->rank)
-			*rankp = place;
-		n++;
+		all[members] = all[i];
+		all[members++].rank = i;
 	}
-	return n;
+	qsort(all, (size_t)members, sizeof(*all), split_order);
+	for (i = 0; i < members; i++) {
+		ranks[i] = all[i].rank;
+		if (ranks[i] == me)
+			*placep = i;
+	}
+	return members;
 }
 
 /* This rank takes no part in an exchange that others wait for. */
@@ -65,7 +68,7 @@ static void split_expect(struct gyre_comm *mine, uint32_t id)
  * have seen the first, so no rank has the new communicator while another, for which the first has
  * failed, has never heard of it.
  */
-static int split_exchange(struct gyre_comm *comm, struct split *own, struct split *all,
+static int split_exchange(struct gyre_comm *comm, struct gy_split *own, struct gy_split *all,
 			  struct gyre_comm *mine)
 {
 	int err;
@@ -108,23 +111,34 @@ static int split_agree(struct gyre_comm *comm, int mine)
 	return err ? err : worst;
 }
 
-/* mine: NULL: there was no memory for it. */
-static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_comm *mine)
+/* After the exchange. */
+static int split_open(const struct gyre_comm *comm, struct gy_split *all, int *ranks,
+		      struct gyre_comm *mine)
 {
-	struct split *all = gy_alloc_array(comm->size, sizeof(*all));
-	int *ranks = gy_alloc_array(comm->size, sizeof(*ranks));
 	struct gy_engine *e = &comm->ctx->engine;
-	int rank = 0, size, err;
+	int i, n, err, place = 0;
+
+	n = gy_split_members(all, comm->size, comm->rank, ranks, &place);
+	for (i = 0; i < n; i++)
+		ranks[i] = comm->ranks[ranks[i]];
+	gy_engine_enter(e);
+	err = gy_comm_open(mine, mine->id, ranks, n, place);
+	gy_engine_leave(e);
+	return err;
+}
+
+/* mine: NULL: there was no memory for it. */
+static int split_make(struct gyre_comm *comm, struct gy_split *own, struct gyre_comm *mine)
+{
+	struct gy_split *all = gy_alloc_array(comm->size, sizeof(*all));
+	int *ranks = gy_alloc_array(comm->size, sizeof(*ranks));
+	int err;
 
 	err = split_agree(comm, mine && all && ranks ? 0 : -ENOMEM);
 	if (!err)
 		err = split_exchange(comm, own, all, mine);
-	if (!err && own->color >= 0) {
-		size = split_members(comm, all, ranks, &rank);
-		gy_engine_enter(e);
-		err = gy_comm_open(mine, all[0].id, ranks, size, rank);
-		gy_engine_leave(e);
-	}
+	if (!err && own->color >= 0)
+		err = split_open(comm, all, ranks, mine);
 	gy_free(ranks);
 	gy_free(all);
 	return err;
@@ -132,7 +146,7 @@ static int split_make(struct gyre_comm *comm, struct split *own, struct gyre_com
 
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp)
 {
-	struct split own = { .color = color, .key = key };
+	struct gy_split own = { .color = color, .key = key };
 	struct gyre_comm *mine;
 	struct gy_engine *e;
 	int err;

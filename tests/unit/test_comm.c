@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_comm.c - communicators that come and go, in the simulator: what others hear of one that is
- * gone.
+ * test_comm.c - communicators that come and go: who is in them, and, in the simulator, what others
+ * hear of one that is gone.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 #include <gyre/gyre.h>
 
 #include "lib/alloc.h"
+#include "lib/comm.h"
 #include "lib/config.h"
 #include "lib/context.h"
 #include "lib/log.h"
@@ -296,11 +297,73 @@ static void test_late_messages(void **state)
 	}
 }
 
+/* ---- who comes into which new communicator ---- */
+
+/* As gyre_comm_split says: its members are those of one colour, ordered by key, then by rank. */
+static void split_check(const struct gy_split *all, int n, int me, const int *ranks, int size)
+{
+	int i, j, place, members = 0;
+
+	for (i = 0; i < n; i++) {
+		if (all[i].color != all[me].color)
+			continue;
+		members++;
+		for (j = 0, place = 0; j < n; j++)
+			place += all[j].color == all[i].color &&
+				 (all[j].key < all[i].key || (all[j].key == all[i].key && j < i));
+		assert_true(place < size);
+		assert_int_equal(ranks[place], i);
+	}
+	assert_int_equal(size, members);
+}
+
+static void split_try(int n, unsigned colors, unsigned keys)
+{
+	struct gy_split *all = calloc((size_t)n, sizeof(*all));
+	struct gy_split *sorted = calloc((size_t)n, sizeof(*all));
+	int *ranks = calloc((size_t)n, sizeof(*ranks));
+	const int me = rand() % n;
+	int i, size, place = -1;
+
+	assert_true(all && sorted && ranks);
+	for (i = 0; i < n; i++) {
+		all[i].color = rand() % (int)colors - 1;
+		all[i].key = keys ? rand() % (int)keys - (int)keys / 2
+				  : (int32_t)((uint32_t)rand() << 1);
+		sorted[i] = all[i];
+	}
+	size = gy_split_members(sorted, n, me, ranks, &place);
+	split_check(all, n, me, ranks, size);
+	assert_int_equal(ranks[place], me);
+	free(ranks);
+	free(sorted);
+	free(all);
+}
+
+static void test_split_members(void **state)
+{
+	static const unsigned colors[] = { 1, 2, 10, 1000 }, keys[] = { 0, 1, 3, 100 };
+	unsigned c, k, i;
+	int n;
+
+	srand(1);
+	for (c = 0; c < GY_ARRAY_SIZE(colors); c++) {
+		for (k = 0; k < GY_ARRAY_SIZE(keys); k++) {
+			for (n = 1; n <= 9; n++)
+				split_try(n, colors[c], keys[k]);
+			for (i = 0; i < test_times(5, 50); i++)
+				split_try(1 + rand() % 300, colors[c], keys[k]);
+		}
+		split_try(4000, colors[c], keys[c]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cause_outlives_communicator),
 		cmocka_unit_test(test_late_messages),
+		cmocka_unit_test(test_split_members),
 	};
 
 	gy_log_set_hook(job_log);
