@@ -95,6 +95,11 @@ int gy_comm_rank_of(const struct gyre_comm *comm, int world_rank);	/* -1: not a 
  */
 void gy_comm_expect(struct gyre_comm *comm, uint32_t id);
 /*
+ * An expected one that is not opened, since the one has failed that it comes from, and is the
+ * library's now: who has it, and calls on it, hears why.
+ */
+void gy_comm_abandon(struct gyre_comm *comm, const struct gyre_comm *from);
+/*
  * Whether one of this id, which is not here, may be opened here yet.  Exact but while a shrink goes
  * on: other members may have its decision, and the name in it, before this rank.
  */

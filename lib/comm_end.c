@@ -280,6 +280,20 @@ static void comm_retire(struct gyre_comm *comm)
 	}
 }
 
+void gy_comm_abandon(struct gyre_comm *comm, const struct gyre_comm *from)
+{
+	comm->rank = from->rank;
+	comm->size = from->size;	/* its members are among them */
+	memcpy(comm->ranks, from->ranks, (size_t)from->size * sizeof(*from->ranks));
+	snprintf(comm->why, sizeof(comm->why),
+		 "rank %d of the world has not made it, since what it comes from failed: %s",
+		 comm->ctx->rank, from->why);
+	atomic_store_explicit(&comm->err,
+			      atomic_load_explicit(&from->err, memory_order_relaxed),
+			      memory_order_relaxed);
+	comm_retire(comm);
+}
+
 /* Whether peers wait for calls of this rank on comm that have not come. */
 static bool comm_is_called(const struct gyre_comm *comm)
 {

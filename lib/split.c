@@ -53,7 +53,7 @@ static gy_cold void split_fail(struct gyre_comm *comm, int err)
 	gy_engine_leave(e);
 }
 
-/* This rank will have it, or, when others have it and this one cannot, says so to who calls on it. */
+/* From here on others may have it; this rank opens it, or says to who calls on it why not. */
 static void split_expect(struct gyre_comm *mine, uint32_t id)
 {
 	struct gy_engine *e = &mine->ctx->engine;
@@ -144,6 +144,19 @@ static int split_make(struct gyre_comm *comm, struct gy_split *own, struct gyre_
 	return err;
 }
 
+/* mine is not to be. */
+static void split_drop(const struct gyre_comm *comm, struct gyre_comm *mine)
+{
+	struct gy_engine *e = &comm->ctx->engine;
+
+	gy_engine_enter(e);
+	if (mine->id && atomic_load_explicit(&comm->err, memory_order_relaxed))
+		gy_comm_abandon(mine, comm);
+	else
+		gy_comm_free(mine);
+	gy_engine_leave(e);
+}
+
 int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm **newp)
 {
 	struct gy_split own = { .color = color, .key = key };
@@ -164,10 +177,7 @@ int gyre_comm_split(struct gyre_comm *comm, int color, int key, struct gyre_comm
 	err = split_make(comm, &own, mine);
 	if (!err)
 		*newp = color >= 0 ? mine : NULL;
-	if (mine && (err || color < 0)) {
-		gy_engine_enter(e);
-		gy_comm_free(mine);
-		gy_engine_leave(e);
-	}
+	if (mine && (err || color < 0))
+		split_drop(comm, mine);
 	return err;
 }

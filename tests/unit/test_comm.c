@@ -37,6 +37,7 @@ struct job {
 	uint64_t seed;
 	struct gyre_context *ctx[RANKS];
 	unsigned steps[RANKS];
+	unsigned unmade;
 	char why[300];
 };
 
@@ -198,6 +199,53 @@ static void test_cause_outlives_communicator(void **state)
 
 		job_run(&j);
 	}
+}
+
+/* ---- and who has made one that another could not make ---- */
+
+/* A rank that has no part in the new communicator is lost while it is made. */
+static void unmade_rank(struct job *j, struct gy_sim_rank *rank, int me)
+{
+	struct gyre_comm *world = gyre_context_world(j->ctx[me]), *pair = NULL;
+	struct gy_sim_world *w = gy_sim_world(rank);
+	int64_t one = 1, all[RANKS];
+	char why[300] = "";
+	uint64_t at;
+	int err;
+
+	err = gyre_allgather(&one, all, 1, GYRE_INT64, world);
+	EXPECT(j, me, !err, err);
+	job_meet(j, rank, me, TALKER, 1);
+	job_meet(j, rank, me, OTHER, 1);
+	if (me == DEAF) {
+		at = gy_sim_now(w) + gy_sim_random(rank) % (100 * US);
+		gy_sim_cut(w, TALKER, DEAF, at);
+		gy_sim_cut(w, OTHER, DEAF, at);
+	}
+	err = gyre_comm_split(world, me == DEAF ? -1 : 0, me, &pair);
+	if (!err && me != DEAF) {
+		err = gyre_allgather(&one, all, 1, GYRE_INT64, pair);
+		gyre_comm_status(pair, why, sizeof(why));
+		if (err && !strstr(why, "since what it comes from failed: rank 2 is lost"))
+			job_fail(j, me, why, err);
+		j->unmade += err != 0;
+	}
+	job_meet(j, rank, me, !me, 2);
+	gyre_comm_destroy(pair);
+}
+
+static void test_cause_of_no_communicator(void **state)
+{
+	const unsigned n = test_times(300, 3000);
+	unsigned i, unmade = 0;
+
+	for (i = 0; i < n; i++) {
+		struct job j = { .fn = unmade_rank, .seed = i };
+
+		job_run(&j);
+		unmade += j.unmade;
+	}
+	assert_true(unmade > 0);
 }
 
 /* ---- messages for what was destroyed long ago ---- */
@@ -362,6 +410,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cause_outlives_communicator),
+		cmocka_unit_test(test_cause_of_no_communicator),
 		cmocka_unit_test(test_late_messages),
 		cmocka_unit_test(test_split_members),
 	};
