@@ -41,6 +41,7 @@ libgy_la_SOURCES += \
 	%D%/agree_role.c \
 	%D%/agree_say.c \
 	%D%/api_coll.c \
+	%D%/api_p2p.c \
 	%D%/comm.c \
 	%D%/comm.h \
 	%D%/comm_end.c \
