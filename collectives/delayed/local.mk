@@ -16,5 +16,7 @@ libgy_la_SOURCES += \
 	%D%/rebind.c \
 	%D%/round.c \
 	%D%/save.c \
+	%D%/save.h \
+	%D%/save_format.c \
 	%D%/tick.c \
 	%D%/turn.c
