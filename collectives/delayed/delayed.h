@@ -20,7 +20,7 @@
  * Locking: driver, but for what is the caller's: the pass over memory of a FILLING round and of a
  * COMMITTED one is made without the token.
  *
- *   attr.c    create.c  memory, the end	round.c    states, control messages
+ *   attr.c    create.c  memory, the end	round.c    states; round_say.c  the port
  *   tick.c    triggers; post.c, apply.c	collect.c  set, drain; rebind.c	turn.c
  *   merge.c   passes over memory		save.c     adapt.c  presets.c
  */
@@ -198,16 +198,21 @@ uint64_t gy_delayed_ring(const struct gyre_delayed_attr *attr);
 int gy_delayed_check(const struct gyre_delayed_attr *attr, int nranks, char *why, size_t len);
 
 /* ---- round.c ---- */
-/* Opens the port on d->comm; the next round to start there is d->committed + 1. */
-void gy_rounds_open(struct gyre_delayed *d);
-/* Closes it and destroys d->comm; nothing reaches the memory of rounds any more. */
-void gy_rounds_close(struct gyre_delayed *d);
 /* A free slot becomes round d->posted + 1. */
 struct gy_round *gy_round_take(struct gyre_delayed *d);
 /* For a round that has begun elsewhere, with nothing of this rank.  NULL: no slot. */
 struct gy_round *gy_round_join(struct gyre_delayed *d);
-/* Starts, says and commits what can be. */
-void gy_rounds_pump(struct gyre_delayed *d);
+/* Up to d->start, as far as they are posted, or may be joined, and there is room. */
+void gy_rounds_start(struct gyre_delayed *d);
+/* Those that are over; also after the communicator has failed: what has ended before counts. */
+void gy_rounds_note_done(struct gyre_delayed *d);
+/* Round k, the next.  apply_tick: AGREED: where it is merged. */
+void gy_round_commit(struct gyre_delayed *d, uint64_t k, uint64_t apply_tick);
+/* Commits are said: COMMIT_NONE needs none, but a tick that all agree in does. */
+static inline bool gy_round_is_said(const struct gyre_delayed *d)
+{
+	return d->attr.commit == GYRE_COMMIT_ALL || d->attr.apply == GYRE_APPLY_AGREED;
+}
 /* Contributions of rounds after that one, oldest first, into d->inflight.  Returns how many. */
 unsigned gy_rounds_inflight_own(struct gyre_delayed *d, uint64_t after);
 /*
@@ -222,7 +227,14 @@ void gy_rounds_abort(struct gyre_delayed *d, uint64_t last);
 int gy_delayed_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_delayed *d),
 		    uint64_t *blocked_ns);
 
+/* ---- round_say.c ---- */
 extern const struct gy_port_ops gy_round_port_ops;	/* of the ports of handles */
+/* Opens the port on d->comm; the next round to start there is d->committed + 1. */
+void gy_rounds_open(struct gyre_delayed *d);
+/* Closes it and destroys d->comm; nothing reaches the memory of rounds any more. */
+void gy_rounds_close(struct gyre_delayed *d);
+/* Starts, says and commits what can be. */
+void gy_rounds_pump(struct gyre_delayed *d);
 
 /* ---- turn.c ---- */
 /* Leader: whether the handle's next round, which is ready, may start; else it is queued. */

@@ -15,6 +15,7 @@ libgy_la_SOURCES += \
 	%D%/presets.c \
 	%D%/rebind.c \
 	%D%/round.c \
+	%D%/round_say.c \
 	%D%/save.c \
 	%D%/save.h \
 	%D%/save_format.c \
