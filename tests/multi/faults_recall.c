@@ -23,7 +23,7 @@
 #include "tests/long.h"
 #include "tests/multi/faults.h"
 
-#define SMALLS 200		/* messages, that fill more than the small lane; < GY_MAX_RUNS */
+#define SMALLS 400		/* messages: the small lane takes all but some, < GY_MAX_RUNS */
 #define SMALL 12		/* elements of each: two lines of the ring */
 #define RANK_S 30		/* a rank that hangs is ended by SIGALRM, times GY_TEST_SLOWDOWN */
 
