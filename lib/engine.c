@@ -32,7 +32,6 @@
 #define NAP_NS (20 * 1000 * 1000ull)
 #define NAP_SHORT_NS (100 * 1000ull)
 #define SLEEP_NS (100 * 1000 * 1000ull)
-#define REARMS 4		/* looks for work of a driver that leaves */
 #define YIELDS 64		/* steps of a waiter that yield before it sleeps */
 /*
  * Of the time between two looks, what counts at most: a rank that was stopped, or computed, has not
@@ -196,18 +195,15 @@ static bool engine_arm(struct gy_engine *e)
 
 /*
  * A poller that sleeps must not miss what comes after this driver has gone.  What is there already
- * this driver does itself, which costs less than to wake the poller, unless it does not end.
+ * this driver does itself, once: that costs less than to wake the poller.
  */
 gy_cold void gy_engine_rearm(struct gy_engine *e)
 {
 	struct gy_sys *sys = e->ctx->sys;
-	unsigned i;
 
-	for (i = 0; i < REARMS; i++) {
-		if (!engine_has_work(e) && !engine_arm(e))
-			return;
-		gy_engine_progress(e);
-	}
+	if (!engine_has_work(e) && !engine_arm(e))
+		return;
+	gy_engine_progress(e);
 	if (engine_has_work(e) || engine_arm(e))
 		sys->ops->wake(sys, e->ctx);
 }
