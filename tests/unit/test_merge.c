@@ -8,6 +8,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -630,6 +631,55 @@ static void test_trajectory(void **state)
 	}
 }
 
+/* How far a rank is from the mean of all, with models merged as delta == false says; in updates. */
+static double merge_distance(int p, int d, int steps, bool delta)
+{
+	static const double u[2] = { 1, -1 }; /* the mean is 0, and x the distance */
+	double own[2][STEPS + 1], x[2] = { 0, 0 }, taken[2] = { 0, 0 }, avg;
+	int n, j, k;
+
+	for (n = 1; n <= steps; n++) {
+		for (j = 0; j < 2; j++)
+			x[j] += u[j];
+		k = (n - d) / p;
+		avg = n > d && (n - d) % p == 0 ? (own[0][k] + own[1][k]) / 2 : 0;
+		for (j = 0; j < 2; j++) {
+			if (n > d && (n - d) % p == 0)
+				assert_int_equal(gyre_merge_add_diff(&x[j], &avg, &own[j][k], 1,
+								     GYRE_F64),
+						 0);
+			if (n % p)
+				continue;
+			own[j][n / p] = delta ? n * u[j] - taken[j] : x[j];
+			taken[j] = n * u[j];
+		}
+	}
+	assert_true(x[0] == -x[1]); /* whatever is merged, the sum stays */
+	return x[0];
+}
+
+/*
+ * Why MODEL with delay > period is refused: a snapshot that is taken while a round is under way has
+ * what that round corrects, too, and so it is corrected twice.  Of progress each step counts once.
+ */
+static void test_model_twice(void **state)
+{
+	int p, d, steps;
+
+	for (p = 1; p <= 4; p++) {
+		for (d = 1; d <= 2 * p; d++) {
+			/* two rounds are merged: only the last d steps are this rank's own */
+			steps = 2 * p + d;
+			assert_true(merge_distance(p, d, steps, true) == d);
+			assert_true(merge_distance(p, d, steps, false) == (d > p ? d - p : d));
+		}
+	}
+	/* and on with it, models part for good */
+	for (steps = 4; steps <= STEPS; steps++)
+		assert_true(merge_distance(1, 3, steps, true) == 3);
+	assert_true(fabs(merge_distance(1, 3, STEPS, false)) > 2 * 3);
+}
+
 static void test_add_diff(void **state)
 {
 	float x[3] = { 1, 2, 3 }, avg[3] = { 10, 20, 30 }, own[3] = { 1, 1, 2 };
@@ -682,6 +732,7 @@ int main(void)
 		cmocka_unit_test(test_residual),
 		cmocka_unit_test(test_finite),
 		cmocka_unit_test(test_trajectory),
+		cmocka_unit_test(test_model_twice),
 		cmocka_unit_test(test_add_diff),
 		cmocka_unit_test(test_momentum_gain),
 	};
