@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # check-symbols.sh - one list of functions in four places: public headers, lib/libgyre.map, what
-# libgyre.so exports, and the manual (.Fn and .Fo of man/*.3).
+# libgyre.so exports, and the manual (.Fn and .Fo of man/*.3); tests/unit/test_args.c gives NULL to
+# each of them that takes a pointer.
 srcdir=${top_srcdir:-$(dirname "$0")/..}
 lib=${top_builddir:-.}/.libs/libgyre.so
 work=$(mktemp -d) || exit 1
@@ -46,4 +47,15 @@ if ls "$srcdir"/man/*.3 >/dev/null 2>&1; then
 else
 	echo "no man/*.3: the manual is not checked"
 fi
+# One declaration a line; those with a pointer among the arguments.
+${CC:-cc} -E -P -I"$srcdir/include" "$srcdir/include/gyre/gyre.h" | tr '\n' ' ' | tr ';' '\n' |
+	sed -nE 's/.*\b(gyre_[a-z0-9_]+) *\(([^)]*\*.*)/\1/p' | sort -u >"$work/pointers"
+while read -r name; do
+	if ! tr '\n\t' '  ' <"$srcdir/tests/unit/test_args.c" |
+		grep -qE "\b$name\(([^;]*[ (,])?(NULL|null)\b"; then
+		echo "tests/unit/test_args.c: $name is never called with NULL"
+		bad=1
+	fi
+done <"$work/pointers"
+echo "tests/unit/test_args.c: $(wc -l <"$work/pointers") functions with pointers"
 exit $bad

@@ -47,22 +47,23 @@ static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing
 }
 
 /* Whether a rank has an error, or other arguments than rank 0. */
-static int standing_judge(const char *call, const struct gy_delayed_standing *all, int n)
+static int standing_judge(const struct gy_delayed_call *call, const struct gy_delayed_standing *all,
+			  int n)
 {
 	int r, i;
 
 	for (r = 0; r < n; r++) {
 		if (!all[r].err)
 			continue;
-		gy_err("%s: %s on rank %d", call, all[r].why, r);
+		gy_err("%s: %s on rank %d", call->name, all[r].why, r);
 		return all[r].err;
 	}
 	for (r = 1; r < n; r++) {
 		for (i = 0; i < 3; i++) {
 			if (all[r].call[i] == all[0].call[i])
 				continue;
-			gy_err("%s: argument %d is %llu on rank 0, and %llu on rank %d", call,
-			       i + 1, (unsigned long long)all[0].call[i],
+			gy_err("%s: %s is %llu on rank 0, and %llu on rank %d", call->name,
+			       call->args[i], (unsigned long long)all[0].call[i],
 			       (unsigned long long)all[r].call[i], r);
 			return -EINVAL;
 		}
@@ -70,8 +71,8 @@ static int standing_judge(const char *call, const struct gy_delayed_standing *al
 	return 0;
 }
 
-int gy_standing_gather(struct gyre_delayed *d, const char *call, struct gy_delayed_standing *own,
-		       struct gyre_comm *comm)
+int gy_standing_gather(struct gyre_delayed *d, const struct gy_delayed_call *call,
+		       struct gy_delayed_standing *own, struct gyre_comm *comm)
 {
 	struct gy_engine *e = &d->ctx->engine;
 	int err;
@@ -85,6 +86,11 @@ int gy_standing_gather(struct gyre_delayed *d, const char *call, struct gy_delay
 }
 
 /* ---- set ---- */
+
+static const struct gy_delayed_call set_call = {
+	.name = "gyre_delayed_set",
+	.args = { "delay", "period", "from_round" },
+};
 
 int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, uint64_t from_round,
 		     uint64_t *round)
@@ -109,7 +115,7 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 		snprintf(own.why, sizeof(own.why), "%d changes have not taken effect yet",
 			 GY_DELAYED_CHANGES);
 	}
-	err = gy_standing_gather(d, "gyre_delayed_set", &own, d->calls);
+	err = gy_standing_gather(d, &set_call, &own, d->calls);
 	if (err)
 		return err;
 	change.round =
@@ -311,19 +317,33 @@ void gy_delayed_freeze(struct gyre_delayed *d, bool *flag, bool value)
 	gy_engine_exit(&d->ctx->engine);
 }
 
+static const struct gy_delayed_call drain_call = {
+	.name = "gyre_delayed_drain",
+	.args = { "how" },
+};
+
 static int drain_merge_all(struct gyre_delayed *d)
 {
 	struct gy_delayed_standing own = { .call = { GYRE_DRAIN_APPLY } };
 	int err;
 
 	gy_delayed_freeze(d, &d->frozen, true);
-	err = gy_standing_gather(d, "gyre_delayed_drain", &own, d->calls);
+	err = gy_standing_gather(d, &drain_call, &own, d->calls);
 	if (!err)
 		err = drain_rounds(d);
 	if (!err)
 		d->drained = d->tick;
 	gy_delayed_freeze(d, &d->frozen, false);
 	return err;
+}
+
+/* Ranks that apply are told so, before they or these have called anything else. */
+static int drain_abort(struct gyre_delayed *d)
+{
+	struct gy_delayed_standing own = { .call = { GYRE_DRAIN_ABORT } };
+	int err = gy_standing_gather(d, &drain_call, &own, d->calls);
+
+	return err ? err : gy_delayed_move(d, &drain_call, true, d->calls);
 }
 
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how)
@@ -333,6 +353,5 @@ int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how)
 		return -EINVAL;
 	}
 	gy_delayed_begin(d);
-	return how == GYRE_DRAIN_APPLY ? drain_merge_all(d)
-				       : gy_delayed_move(d, "gyre_delayed_drain", true, d->calls);
+	return how == GYRE_DRAIN_APPLY ? drain_merge_all(d) : drain_abort(d);
 }

@@ -82,6 +82,12 @@ struct gy_delayed_change {
 	uint32_t delay, period;
 };
 
+/* A collective call with the handle, for messages. */
+struct gy_delayed_call {
+	const char *name;
+	const char *args[3];	/* those that must be equal: struct gy_delayed_standing.call */
+};
+
 /* Where a rank is: what ranks tell each other in the handle's collective calls. */
 struct gy_delayed_standing {
 	uint64_t call[3];	/* arguments, that must be equal */
@@ -271,8 +277,8 @@ int gy_delayed_merge_due(struct gyre_delayed *d, struct gyre_tick *t);
 
 /* ---- collect.c ---- */
 /* Everybody's standing, with the arguments or the error in own, into d->standings. */
-int gy_standing_gather(struct gyre_delayed *d, const char *call, struct gy_delayed_standing *own,
-		       struct gyre_comm *comm);
+int gy_standing_gather(struct gyre_delayed *d, const struct gy_delayed_call *call,
+		       struct gy_delayed_standing *own, struct gyre_comm *comm);
 uint64_t gy_standing_most(const struct gy_delayed_standing *all, int n, size_t off);
 #define GY_STANDING_MOST(all, n, field) \
 	gy_standing_most(all, n, offsetof(struct gy_delayed_standing, field))
@@ -283,7 +289,8 @@ void gy_delayed_freeze(struct gyre_delayed *d, bool *flag, bool value);
 
 /* ---- rebind.c ---- */
 /* Goes on in a communicator of parent's ranks; abort: rounds that nobody has merged are not. */
-int gy_delayed_move(struct gyre_delayed *d, const char *call, bool abort, struct gyre_comm *parent);
+int gy_delayed_move(struct gyre_delayed *d, const struct gy_delayed_call *call, bool abort,
+		    struct gyre_comm *parent);
 
 /* ---- tick.c ---- */
 /* Before each call: a result that was handed out is over. */

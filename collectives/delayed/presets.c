@@ -6,11 +6,18 @@
  * Where a round is merged in the call that posts it, a commit would cost a message each way in
  * every round, and no time hides it: these methods begin with COMMIT_NONE.
  */
+#include <errno.h>
 #include <string.h>
 #include <gyre/delayed.h>
+#include "lib/log.h"
 
-int gyre_delayed_attr_init(struct gyre_delayed_attr *attr)
+/* What all begin with; call: who asks. */
+static int preset_begin(struct gyre_delayed_attr *attr, const char *call)
 {
+	if (!attr) {
+		gy_err("%s: attr is NULL", call);
+		return -EINVAL;
+	}
 	memset(attr, 0, sizeof(*attr));
 	attr->size = sizeof(*attr);
 	attr->type = GYRE_F32;
@@ -27,13 +34,23 @@ int gyre_delayed_attr_init(struct gyre_delayed_attr *attr)
 	return 0;
 }
 
-/* What is posted every period ticks and merged delay ticks later. */
-static void preset_period(struct gyre_delayed_attr *attr, uint32_t delay, uint32_t period)
+int gyre_delayed_attr_init(struct gyre_delayed_attr *attr)
 {
-	gyre_delayed_attr_init(attr);
+	return preset_begin(attr, "gyre_delayed_attr_init");
+}
+
+/* What is posted every period ticks and merged delay ticks later. */
+static int preset_period(struct gyre_delayed_attr *attr, const char *call, uint32_t delay,
+			 uint32_t period)
+{
+	int err = preset_begin(attr, call);
+
+	if (err)
+		return err;
 	attr->delay = delay;
 	attr->period = period;
 	attr->commit = delay ? GYRE_COMMIT_ALL : GYRE_COMMIT_NONE;
+	return 0;
 }
 
 static void preset_outer(struct gyre_delayed_attr *attr, double lr, double momentum, int nesterov)
@@ -45,13 +62,15 @@ static void preset_outer(struct gyre_delayed_attr *attr, double lr, double momen
 
 int gyre_dts_attr(struct gyre_delayed_attr *attr, uint32_t delay, uint32_t period)
 {
-	preset_period(attr, delay, period);
-	return 0;
+	return preset_period(attr, "gyre_dts_attr", delay, period);
 }
 
 int gyre_lasgd_attr(struct gyre_delayed_attr *attr, uint32_t min_steps)
 {
-	gyre_delayed_attr_init(attr);
+	int err = preset_begin(attr, "gyre_lasgd_attr");
+
+	if (err)
+		return err;
 	attr->payload = GYRE_PAYLOAD_MODEL;
 	attr->trigger = GYRE_TRIGGER_READY_ALL;
 	attr->apply = GYRE_APPLY_ARRIVAL;
@@ -62,21 +81,30 @@ int gyre_lasgd_attr(struct gyre_delayed_attr *attr, uint32_t min_steps)
 
 int gyre_local_sgd_attr(struct gyre_delayed_attr *attr, uint32_t period)
 {
-	preset_period(attr, 0, period);
+	int err = preset_period(attr, "gyre_local_sgd_attr", 0, period);
+
+	if (err)
+		return err;
 	attr->payload = GYRE_PAYLOAD_MODEL;
 	return 0;
 }
 
 int gyre_cocod_attr(struct gyre_delayed_attr *attr, uint32_t period)
 {
-	preset_period(attr, period, period);
+	int err = preset_period(attr, "gyre_cocod_attr", period, period);
+
+	if (err)
+		return err;
 	attr->payload = GYRE_PAYLOAD_MODEL;
 	return 0;
 }
 
 int gyre_slowmo_attr(struct gyre_delayed_attr *attr, uint32_t period, double lr, double momentum)
 {
-	preset_period(attr, 0, period);
+	int err = preset_period(attr, "gyre_slowmo_attr", 0, period);
+
+	if (err)
+		return err;
 	preset_outer(attr, lr, momentum, 0);
 	attr->merge = GYRE_MERGE_OVERWRITE;
 	return 0;
@@ -85,7 +113,10 @@ int gyre_slowmo_attr(struct gyre_delayed_attr *attr, uint32_t period, double lr,
 int gyre_diloco_attr(struct gyre_delayed_attr *attr, uint32_t period, double lr, double momentum,
 		     int asynchronous)
 {
-	preset_period(attr, asynchronous ? period : 0, period);
+	int err = preset_period(attr, "gyre_diloco_attr", asynchronous ? period : 0, period);
+
+	if (err)
+		return err;
 	preset_outer(attr, lr, momentum, 1);
 	attr->merge = GYRE_MERGE_OVERWRITE;
 	return 0;
@@ -95,7 +126,10 @@ int gyre_streaming_diloco_attr(struct gyre_delayed_attr *attr, uint32_t period, 
 			       uint32_t fragment, uint32_t n, double lr, double momentum,
 			       double alpha)
 {
-	preset_period(attr, delay, period);
+	int err = preset_period(attr, "gyre_streaming_diloco_attr", delay, period);
+
+	if (err)
+		return err;
 	preset_outer(attr, lr, momentum, 1);
 	attr->merge = GYRE_MERGE_INTERPOLATE;
 	attr->alpha = alpha;

@@ -172,7 +172,8 @@ static void handle_move(struct gyre_delayed *d, const struct verdict *v, struct 
 	gy_rounds_open(d);
 }
 
-int gy_delayed_move(struct gyre_delayed *d, const char *call, bool abort, struct gyre_comm *parent)
+int gy_delayed_move(struct gyre_delayed *d, const struct gy_delayed_call *call, bool abort,
+		    struct gyre_comm *parent)
 {
 	struct gy_delayed_standing own = { .call = { abort } };
 	struct gyre_comm *calls = NULL, *comm = NULL;
@@ -208,6 +209,7 @@ destroy_comms:
 
 int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm)
 {
+	static const struct gy_delayed_call call = { .name = "gyre_delayed_rebind" };
 	const char *what = !d	   ? "d is NULL"
 			   : !comm ? "comm is NULL"
 			   : comm->ctx != d->ctx || comm->size > d->maxranks
@@ -219,5 +221,5 @@ int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm)
 		return -EINVAL;
 	}
 	gy_delayed_begin(d);
-	return gy_delayed_move(d, "gyre_delayed_rebind", false, comm);
+	return gy_delayed_move(d, &call, false, comm);
 }

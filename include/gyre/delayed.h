@@ -188,7 +188,8 @@ struct gyre_delayed_stats {
 
 /*
  * Attributes: the defaults (DELTA, PERIOD 1, FIXED, delay 0, ADD_DIFF, COMMIT_ALL, f32), or those
- * of a method; count and whatever else differs is the caller's to set after.  Always 0.  MT-Safe.
+ * of a method; count and whatever else differs is the caller's to set after.  0; -EINVAL: attr is
+ * NULL.  MT-Safe.
  */
 int gyre_delayed_attr_init(struct gyre_delayed_attr *attr);
 /* Delayed and temporally sparse updates, also DGA: average of period updates, delay later. */
@@ -268,7 +269,7 @@ int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
  */
 int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm);
 
-/* Local. */
+/* Local.  -EINVAL: d or stats is NULL. */
 int gyre_delayed_stats(const struct gyre_delayed *d, struct gyre_delayed_stats *stats);
 
 /*
@@ -288,13 +289,17 @@ int gyre_delayed_load(struct gyre_delayed *d, int (*read)(void *arg, void *buf, 
 /* Local.  Rounds in flight are aborted, here and so on all ranks; x is as it is.  NULL is fine. */
 void gyre_delayed_destroy(struct gyre_delayed *d);
 
-/* x += avg - own, for results of RAW rounds.  Local.  -EINVAL: type is not f32 or f64. */
+/*
+ * x += avg - own, for results of RAW rounds.  Local.  -EINVAL: type is not f32 or f64; a pointer is
+ * NULL, and count is not 0.
+ */
 int gyre_merge_add_diff(void *x, const void *avg, const void *own, size_t count,
 			enum gyre_type type);
 
 /*
  * What a correction e of the gradient that comes delay steps late amounts to under heavy ball with
  * momentum beta and constant learning rate lr: velocity += *velocity_gain e, x -= lr *x_gain e.
+ * -EINVAL: beta is not 0 to 1, or a pointer is NULL; nothing is written.
  */
 int gyre_momentum_gain(double beta, uint32_t delay, double *velocity_gain, double *x_gain);
 

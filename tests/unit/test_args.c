@@ -361,6 +361,83 @@ static void bad_comm(struct env *env)
 		wrong(env, "gyre_comm_split", "gave a communicator", 0, "");
 }
 
+/* Local calls alone: ranks of the simulator must not change while one is listened to. */
+static void bad_attr(struct env *env)
+{
+	struct gyre_delayed_attr *null = NULL;
+	double gain;
+	float x[1] = { 0 };
+
+	BAD(gyre_delayed_attr_init(null), "attr");
+	BAD(gyre_dts_attr(null, 1, 1), "attr");
+	BAD(gyre_lasgd_attr(null, 1), "attr");
+	BAD(gyre_local_sgd_attr(null, 1), "attr");
+	BAD(gyre_cocod_attr(null, 1), "attr");
+	BAD(gyre_slowmo_attr(null, 1, 1, 0), "attr");
+	BAD(gyre_diloco_attr(null, 1, 1, 0, 0), "attr");
+	BAD(gyre_streaming_diloco_attr(null, 1, 1, 0, 1, 1, 0, 0), "attr");
+	BAD(gyre_merge_add_diff(NULL, x, x, 1, GYRE_F32), "x is NULL");
+	BAD(gyre_merge_add_diff(x, NULL, x, 1, GYRE_F32), "avg");
+	BAD(gyre_merge_add_diff(x, x, NULL, 1, GYRE_F32), "own");
+	BAD(gyre_merge_add_diff(x, x, x, 1, GYRE_INT32), "type");
+	CHECK(gyre_merge_add_diff(NULL, NULL, NULL, 0, GYRE_F32), 0, NULL);
+	BAD(gyre_momentum_gain(.5, 3, NULL, &gain), "velocity_gain");
+	BAD(gyre_momentum_gain(.5, 3, &gain, NULL), "x_gain");
+	BAD(gyre_momentum_gain(2, 3, &gain, &gain), "beta");
+}
+
+static int no_write(void *arg, const void *buf, size_t len)
+{
+	return -EIO;		/* never called: there is no handle */
+}
+
+static int no_read(void *arg, void *buf, size_t len)
+{
+	return -EIO;
+}
+
+static void bad_delayed(struct env *env)
+{
+	struct gyre_delayed_attr attr;
+	struct gyre_delayed_stats stats;
+	struct gyre_round round;
+	struct gyre_delayed *d = NULL;
+	int err;
+
+	bad_attr(env);
+	gyre_delayed_attr_init(&attr);
+	attr.count = N;
+	attr.payload = GYRE_PAYLOAD_RAW;
+	attr.trigger = GYRE_TRIGGER_MANUAL;
+	attr.merge = GYRE_MERGE_NONE;
+	BAD(gyre_delayed_create(&attr, NULL, NULL, &d), "comm");
+	BAD(gyre_delayed_create(&attr, NULL, env->world, NULL), "dp");
+	err = gyre_delayed_create(&attr, NULL, env->world, &d);
+	if (err) {
+		wrong(env, "gyre_delayed_create", "a correct call", err, "");
+		return;
+	}
+	BAD(gyre_delayed_tick(NULL, 1, NULL), "d is");
+	BAD(gyre_delayed_tick(d, -1, NULL), "weight");
+	BAD(gyre_delayed_post(NULL, env->in, 1), "d is");
+	BAD(gyre_delayed_post(d, NULL, 1), "v is");
+	BAD(gyre_delayed_result(NULL, 0, &round), "d is");
+	BAD(gyre_delayed_result(d, 0, NULL), "result is");
+	BAD(gyre_delayed_set(NULL, 1, 1, 0, NULL), "d is");
+	BAD(gyre_delayed_drain(NULL, GYRE_DRAIN_APPLY), "d is");
+	BAD(gyre_delayed_drain(d, (enum gyre_drain)2), "how");
+	BAD(gyre_delayed_rebind(NULL, env->world), "d is");
+	BAD(gyre_delayed_rebind(d, NULL), "comm");
+	BAD(gyre_delayed_stats(NULL, &stats), "d is");
+	BAD(gyre_delayed_stats(d, NULL), "stats is");
+	BAD(gyre_delayed_save(NULL, no_write, NULL), "d is");
+	BAD(gyre_delayed_save(d, NULL, NULL), "write");
+	BAD(gyre_delayed_load(NULL, no_read, NULL), "d is");
+	BAD(gyre_delayed_load(d, NULL, NULL), "read");
+	gyre_delayed_destroy(NULL);
+	gyre_delayed_destroy(d);
+}
+
 static void bad_registered(struct env *env)
 {
 	char *own = (char *)env->in;
@@ -413,6 +490,7 @@ static void all_bad(struct env *env)
 	static void (*const parts[])(struct env * env) = {
 		bad_allreduce, bad_reduce_scatter, bad_allgather, bad_broadcast, bad_send,
 		bad_recv,      bad_request,	   bad_comm,	  bad_mem,
+		bad_delayed,
 	};
 	size_t i;
 
