@@ -173,7 +173,7 @@ struct gy_transport_ops {
 	 * code.  The peer may connect first: see wire.h, `accepted`.  ep_close frees at any time,
 	 * also inside an upcall for the endpoint, and does not block; with `drain` it, or the nic's
 	 * close, first tries, for a bounded time and without waiting for user code, to get queued
-	 * small messages out.
+	 * small messages out.  GY_CAP_WRITE: so it does without, while somebody drives.
 	 */
 	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 	int (*connect)(struct gy_ep *ep);

@@ -154,6 +154,7 @@ void conf_room(struct conf *c);
 void conf_wake(struct conf *c);
 void conf_wake_stream(struct conf *c);
 void conf_drain(struct conf *c);
+void conf_last_words(struct conf *c);
 void conf_bulk(struct conf *c);
 void conf_bulk_refused(struct conf *c);
 void conf_revoke_out(struct conf *c);

@@ -180,3 +180,29 @@ void conf_drain(struct conf *c)
 	CHECK(p->seq_in == 150);
 	CHECK(p->err == -ECONNRESET);
 }
+
+static bool small_is_told(struct conf *c)
+{
+	return atomic_load(&c->shared->flag) == 1;
+}
+
+/* Without drain, too, when a device takes it and rank 0 goes on with something else. */
+void conf_last_words(struct conf *c)
+{
+	struct conf_peer *p = &c->peers[!c->rank];
+	unsigned i;
+
+	conf_connect_all(c);
+	if (c->rank == 0) {
+		for (i = 0; i < 150; i++)
+			CHECK(!conf_send(c, p, 64));
+		c->ops->ep_close(p->peer.ep, false);
+		p->peer.ep = NULL;
+		conf_wait(c, small_is_told);
+		return;
+	}
+	conf_wait(c, conf_any_down);
+	CHECK(p->seq_in == 150);
+	CHECK(p->err == -ECONNRESET);
+	atomic_store(&c->shared->flag, 1);
+}

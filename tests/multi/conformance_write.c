@@ -416,10 +416,12 @@ static bool survivor_is_left(struct conf *c)
 	const struct gy_hdr hdr = { .kind = CONF_OTHER, .len = sizeof(struct gy_remote) };
 	struct conf_peer *p = &c->peers[2];
 	struct gy_remote remote;
+	int err;
 
 	while (victim.came >= WRITE_ALLOWANCE / 2 && !p->down) {
-		CHECK(!c->ops->expose(p->peer.ep, wr.in, WRITE_SLOT, &remote));
-		if (c->ops->msg(p->peer.ep, &hdr, &remote))
+		err = c->ops->expose(p->peer.ep, wr.in, WRITE_SLOT, &remote);
+		CHECK(!err || err == -ENOTCONN);	/* gy_ep_down follows */
+		if (err || c->ops->msg(p->peer.ep, &hdr, &remote))
 			break;
 		victim.came -= WRITE_ALLOWANCE / 2;
 	}

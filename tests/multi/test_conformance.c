@@ -84,6 +84,7 @@ static const struct conf_case cases[] = {
 	{ .name = "lend, copied", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend, .copies = 1 },
 	{ .name = "lend, recalled", .nranks = 2, .caps = GY_CAP_LEND, .run = conf_lend_recalled },
 	{ .name = "drain", .nranks = 2, .run = conf_drain },
+	{ .name = "last words", .nranks = 2, .caps = GY_CAP_WRITE, .run = conf_last_words },
 	{ .name = "leave", .nranks = 2, .run = conf_leave },
 	{ .name = "kill", .nranks = 3, .run = conf_kill, .victim = 3, .rounds = 8 },
 	{ .name = "stop", .nranks = 2, .run = conf_stop, .stops = true },
