@@ -289,7 +289,8 @@ static void late_other(struct job *j, struct gy_sim_rank *rank, struct gyre_comm
 {
 	const struct gy_engine *e = &j->ctx[OTHER]->engine;
 	struct gyre_comm *left = NULL;
-	int i, err;
+	const struct gy_list *pos;
+	int i, err, past = 0;
 
 	for (i = 0; i < OLD; i++)
 		gyre_comm_destroy(old[i]);
@@ -301,6 +302,9 @@ static void late_other(struct job *j, struct gy_sim_rank *rank, struct gyre_comm
 	gyre_comm_destroy(left);
 	job_meet(j, rank, OTHER, TALKER, 3);
 	EXPECT(j, OTHER, gy_list_empty(&e->early_control), 0);
+	gy_list_for_each(pos, &e->past)
+		past++;
+	EXPECT(j, OTHER, past <= GY_PAST, past);
 	EXPECT(j, OTHER, !e->peers[TALKER]->parked_bytes, (int)e->peers[TALKER]->parked_bytes);
 }
 
