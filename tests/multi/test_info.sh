@@ -3,6 +3,7 @@
 # test_info.sh - gyre-info: what it shows of this machine and of made-up ones (trees of /sys, /proc and /dev
 # below --root), each problem that the doctor knows, and that a fix it gives does away with its problem.
 info=${top_builddir:?}/tools/gyre-info
+page=$(realpath "${top_srcdir:-$(dirname "$0")/../..}/man/gyre-info.1")
 # shellcheck source=expect.sh
 . "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/expect.sh"
 limit=50 shown=60
@@ -491,6 +492,14 @@ if "$info" --json >json 2>err; then
 		assert any(a["max_ranks"] == 65535 for a in here["algorithms"]["algorithms"])
 		assert here["topology"]["objects"][0]["depth"] == 0
 	END
+	# The manual's example, of the machine that is made up: its one port is active.
+	sed -n 's/^\.Dl \$ gyre-info --json | \(jq .*\)/\1/p' "$page" | sed 's/\\(dq/"/g' >example
+	if command -v jq >/dev/null; then
+		expect 0 "example with jq" bash -c '[ -s example ] && . ./example <made'
+		says "example with jq" out '"device": "mlx5_0"'
+	else
+		echo "not tested: the example with jq (no jq)"
+	fi
 else
 	says "no JSON" err "built without jansson"
 fi
