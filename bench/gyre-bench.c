@@ -199,7 +199,7 @@ static void bench_usage(FILE *to)
 		"usage: gyre-bench [options] BENCH ...\n"
 		"  BENCH: %s\n"
 		"  -n, --ranks N                 starts N ranks on this machine, by gyrerun\n"
-		"      --transport NAME          auto, shm or tcp, as GYRE_TRANSPORT\n"
+		"      --transport NAME          auto, shm, verbs or tcp, as GYRE_TRANSPORT\n"
 		"      --wan SETTINGS            a slow network: rtt=80ms,rate=40mbit,loss=0.1%%\n"
 		"      --mem heap|gyre           where buffers come from (default heap)\n"
 		"  -t, --type TYPE               f32 (default), f64, f16, bf16, int8 ... uint64\n"

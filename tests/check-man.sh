@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # check-man.sh - mandoc finds nothing to warn of; cross-references to pages of ours exist; programs in
-# EXAMPLES, and in the README, compile; gyre-env(7) has the settings and defaults of lib/config.c.
+# EXAMPLES, and in the README, compile; gyre-env(7) has the settings and defaults of lib/config.c; pages
+# that list transports have all; each public struct is shown with all its fields, which the text explains.
 cd "${top_srcdir:-$(dirname "$0")/..}" || exit 1
 shopt -s nullglob
 pages=(man/*.[1-9])
@@ -64,5 +65,42 @@ if [ -e man/gyre-env.7 ]; then
 		bad=1
 	fi
 fi
-echo "${#pages[@]} pages, $programs programs"
+# Pages and texts that tell a user which transports there are; sim is for tests alone.
+while read -r transport; do
+	for file in man/gyre.7 man/gyre-env.7 man/gyre-bench.1 man/gyre_context_create.3 \
+		include/gyre/context.h bench/gyre-bench.c; do
+		if ! grep -E '^\.(It )?(Cm|Ql) |"auto|auto, ' "$file" | grep -qw "$transport"; then
+			echo "$file: lists transports without $transport"
+			bad=1
+		fi
+	done
+done < <(sed -nE '/config_transports\[\]/s/.*\{(.*)\}.*/\1/p' lib/config.c | grep -oE '[a-z]+' |
+	grep -vx -e auto -e sim)
+
+# fields: "struct.field" a line of all public structs in standard input, C without comments.
+fields() {
+	awk '
+		/^struct gyre_[a-z_]+ \{/ { name = $2; next }
+		/^\}/                     { name = ""; next }
+		name == ""                { next }
+		match($0, /\(\*[a-z_]+\)/) { print name "." substr($0, RSTART + 2, RLENGTH - 3); next }
+		{ n = split($0, part, /[,;]/)
+		  for (i = 1; i < n; i++)
+			if (match(part[i], /[a-z0-9_]+$/)) print name "." substr(part[i], RSTART) }' | sort
+}
+shown=$(for page in man/*.3; do
+	awk '/^\.Bd /, /^\.Ed/' "$page" | sed -E 's:/\*.*\*/::; s/[ \t]+$//' | fields | sed "s:^:$page :"
+done)
+if ! diff -u --label "public structs" --label "man/*.3" \
+	<(${CC:-cc} -E -P -Iinclude include/gyre/gyre.h | fields) <(cut -d ' ' -f 2 <<<"$shown" | sort); then
+	echo "man/*.3: structs are not shown as they are"
+	bad=1
+fi
+while read -r page field; do
+	if ! sed '1,/^\.Sh DESCRIPTION/d' "$page" | grep -E '^\.(It )?[FV]a ' | grep -qw -- "${field#*.}"; then
+		echo "$page: does not say what $field is"
+		bad=1
+	fi
+done <<<"$shown"
+echo "${#pages[@]} pages, $programs programs, $(wc -l <<<"$shown") fields of structs"
 exit $bad

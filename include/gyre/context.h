@@ -33,7 +33,8 @@ struct gyre_context_attr {
 	 */
 	int (*allgather)(void *arg, const void *in, void *out, size_t len);
 	void *allgather_arg;
-	const char *transport;	/* "auto", "shm", "tcp"; NULL: GYRE_TRANSPORT, else auto */
+	/* "auto", "shm", "verbs", "tcp"; NULL: GYRE_TRANSPORT, else auto */
+	const char *transport;
 	enum gyre_progress progress;
 };
 
