@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -50,31 +51,46 @@ static bool topo_number(const char *text, const struct topo_unit *units, double 
 	return false;
 }
 
-bool gw_topo_set(struct gw_link *link, const char *setting)
+static const struct topo_setting {
+	const char *name, *form;
+	const struct topo_unit *units;
+	double min, max; /* besides 0 */
+	double factor;
+	size_t at; /* in struct gw_link */
+} topo_settings[] = {
+	{ "rtt=", "80ms, or us, s", topo_time, 0, 2e11, .5, offsetof(struct gw_link, delay_ns) },
+	{ "delay=", "40ms, or us, s", topo_time, 0, 1e11, 1, offsetof(struct gw_link, delay_ns) },
+	{ "jitter=", "2ms, or us, s", topo_time, 0, 1e11, 1, offsetof(struct gw_link, jitter_ns) },
+	{ "rate=", "100mbit, or bit, kbit, gbit, from 1kbit to 800gbit; 0: no limit", topo_rate,
+	  125, 1e11, 1, offsetof(struct gw_link, rate) },
+	{ "queue=", "bytes, such as 256k or 4m, at most 1e9", topo_bytes, 0, 1e9, 1,
+	  offsetof(struct gw_link, queue) },
+	{ "loss=", "0.1%, or a number from 0 to 1", topo_share, 0, 1, 1,
+	  offsetof(struct gw_link, loss) },
+};
+
+static const struct topo_setting *topo_setting_find(const char *setting)
 {
+	for (size_t i = 0; i < sizeof(topo_settings) / sizeof(*topo_settings); i++) {
+		if (!strncmp(setting, topo_settings[i].name, strlen(topo_settings[i].name)))
+			return &topo_settings[i];
+	}
+	return NULL;
+}
+
+void gw_topo_set(struct gw_link *link, const char *setting, const char *where)
+{
+	const struct topo_setting *s = topo_setting_find(setting);
 	double v;
 
-	if (strncmp(setting, "rtt=", 4) == 0 && topo_number(setting + 4, topo_time, &v) &&
-	    v <= 2e11)
-		link->delay_ns = v / 2;
-	else if (strncmp(setting, "delay=", 6) == 0 && topo_number(setting + 6, topo_time, &v) &&
-		 v <= 1e11)
-		link->delay_ns = v;
-	else if (strncmp(setting, "jitter=", 7) == 0 && topo_number(setting + 7, topo_time, &v) &&
-		 v <= 1e11)
-		link->jitter_ns = v;
-	else if (strncmp(setting, "rate=", 5) == 0 && topo_number(setting + 5, topo_rate, &v) &&
-		 (v == 0 || v >= 125) && v <= 1e11)
-		link->rate = v;
-	else if (strncmp(setting, "queue=", 6) == 0 && topo_number(setting + 6, topo_bytes, &v) &&
-		 v <= 1e9)
-		link->queue = v;
-	else if (strncmp(setting, "loss=", 5) == 0 && topo_number(setting + 5, topo_share, &v) &&
-		 v <= 1)
-		link->loss = v;
-	else
-		return false;
-	return true;
+	if (!s)
+		tool_die("%s: '%s' is none of rtt=, delay=, jitter=, rate=, queue=, loss=", where,
+			 setting);
+	if (!topo_number(setting + strlen(s->name), s->units, &v) || v > s->max ||
+	    (v != 0 && v < s->min))
+		tool_die("%s: '%s': %.*s is given as %s", where, setting, (int)strlen(s->name) - 1,
+			 s->name, s->form);
+	*(double *)((char *)link + s->at) = v * s->factor;
 }
 
 int gw_topo_find(const struct gw_net *net, const char *site)
@@ -103,14 +119,12 @@ static void topo_site(struct gw_net *net, const char *name, const char *where)
 	snprintf(site->addr, sizeof(site->addr), "10.%d.0.1", net->n);
 }
 
-static void topo_settings(struct gw_link *link, char **words, const char *where)
+static void topo_read_settings(struct gw_link *link, char **words, const char *where)
 {
 	const char *word;
 
-	while ((word = strtok_r(NULL, " \t\r\n", words))) {
-		if (!gw_topo_set(link, word))
-			tool_die("%s: '%s' is not a setting with a value that can be", where, word);
-	}
+	while ((word = strtok_r(NULL, " \t\r\n", words)))
+		gw_topo_set(link, word, where);
 }
 
 static int topo_end(const struct gw_net *net, char **words, const char *where)
@@ -131,7 +145,7 @@ static void topo_link(struct gw_net *net, const struct gw_link *base, char **wor
 
 	if (from == to)
 		tool_die("%s: a link from a site to itself", where);
-	topo_settings(&link, words, where);
+	topo_read_settings(&link, words, where);
 	link.set = true;
 	net->link[from][to] = link;
 	if (both)
@@ -150,7 +164,7 @@ static void topo_line(struct gw_net *net, struct gw_link *base, char *line, cons
 	if (strcmp(word, "site") == 0) {
 		topo_site(net, strtok_r(NULL, " \t\r\n", &words), where);
 	} else if (strcmp(word, "default") == 0) {
-		topo_settings(base, &words, where);
+		topo_read_settings(base, &words, where);
 	} else if (strcmp(word, "link") == 0 || strcmp(word, "oneway") == 0) {
 		topo_link(net, base, &words, word[0] == 'l', where);
 	} else {

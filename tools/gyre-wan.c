@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,10 +129,8 @@ static void wan_override(struct gw_net *net, char *const *settings, int n, doubl
 {
 	for (int i = 0; i < net->n; i++) {
 		for (int j = 0; j < net->n; j++) {
-			for (int k = 0; k < n; k++) {
-				if (!gw_topo_set(&net->link[i][j], settings[k]))
-					tool_die("%s: not a value that can be", settings[k]);
-			}
+			for (int k = 0; k < n; k++)
+				gw_topo_set(&net->link[i][j], settings[k], "command line");
 			net->link[i][j].delay_ns *= scale;
 		}
 	}
@@ -143,6 +142,33 @@ static void wan_setting(char **settings, int *n, const char *name, const char *v
 		tool_bad("too many options");
 	if (asprintf(&settings[(*n)++], "%s=%s", name, value) < 0)
 		tool_die("no memory");
+}
+
+/*
+ * The four sites that come with the program: in the build tree or the sources around it, or where
+ * they are installed.
+ */
+static void wan_read_default(struct gw_net *net)
+{
+	static const char *const places[] = {
+		"wan", "../../tools/wan", "../tools/wan", "../share/gyre/wan", GYRE_WAN_DIR,
+	};
+	char self[PATH_MAX], path[2 * PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	while (len > 0 && self[len - 1] != '/')
+		len--;
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		snprintf(path, sizeof(path), "%.*s%s/four-regions.topo",
+			 places[i][0] == '/' || len < 0 ? 0 : (int)len, self, places[i]);
+		if (access(path, R_OK) == 0) {
+			gw_topo_read(net, path);
+			return;
+		}
+	}
+	tool_die("there is no %s: name a topology by -f FILE, such as "
+		 "tools/wan/four-regions.topo of the sources",
+		 path);
 }
 
 static void wan_options(struct wan_run *run, int argc, char **argv)
@@ -191,7 +217,10 @@ static void wan_options(struct wan_run *run, int argc, char **argv)
 			tool_misused();
 		}
 	}
-	gw_topo_read(&run->net, file ? file : GYRE_WAN_DIR "/four-regions.topo");
+	if (file)
+		gw_topo_read(&run->net, file);
+	else
+		wan_read_default(&run->net);
 	wan_override(&run->net, settings, n, scale);
 	for (int i = 0; i < n; i++)
 		free(settings[i]);

@@ -60,8 +60,8 @@ struct gw_net {
 /* ---- topology ---- */
 
 void gw_topo_read(struct gw_net *net, const char *path);
-/* "rate=1gbit", as in the file, into one link; false: not understood */
-bool gw_topo_set(struct gw_link *link, const char *setting);
+/* "rate=1gbit", as in the file, into one link; tool_die if it cannot be: where says whence it is */
+void gw_topo_set(struct gw_link *link, const char *setting, const char *where);
 int gw_topo_find(const struct gw_net *net, const char *site); /* -1: none */
 
 /* ---- sites ---- */

@@ -30,6 +30,19 @@ within() {
 		fail "$1: '$2' is not from $3 to $4"
 }
 
+# Without -f or WAN_TOPOLOGY: the sources' topology in a build tree, or that which is installed; --from is
+# looked at when it has been read.
+mkdir -p sources/build/tools sources/tools/wan alone
+cp "$wan" sources/build/tools && cp "$WAN_TOPOLOGY" sources/tools/wan && cp "$wan" alone || exit 1
+expect 125 "not installed" env -u WAN_TOPOLOGY sources/build/tools/gyre-wan --from paris -- true
+says "not installed" err "there is no site 'paris'"
+expect 125 "no topology" env -u WAN_TOPOLOGY alone/gyre-wan --from paris -- true
+grep -q -e "by -f FILE" -e "no site 'paris'" err || fail "no topology: $(cat err)"
+expect 125 "no such rate" "$wan" --rate fast -- true
+says "no such rate" err "'rate=fast': rate is given as 100mbit"
+expect 125 "too much loss" "$wan" --loss 2 -- true
+says "too much loss" err "loss is given as 0.1%"
+
 timeout 10 "$wan" -- true 2>err
 status=$?
 if [ $status = 77 ]; then
@@ -86,7 +99,6 @@ within "lost of 400" "$first" 20 60
 
 expect 3 "status of the first that fails" "$wan" -- sh -c '[ $WAN_SITE != ohio ] || exit 3; sleep 60'
 expect 125 "no such site" "$wan" --from paris -- true
-expect 125 "no such setting" "$wan" --rate fast -- true
 expect 127 "no such program" "$wan" --from ohio -- ./there-is-none
 
 # A rank in each site, by gyrerun's --hosts.
