@@ -273,14 +273,17 @@ static int drain_last(struct gyre_delayed *d)
 	return err;
 }
 
-/* Whether some rank has something that it has not contributed. */
-static bool drain_is_stepped(const struct gyre_delayed *d)
+/* Whether some rank has something that rounds up to last, the others being taken back, have not. */
+static bool drain_is_stepped(const struct gyre_delayed *d, uint64_t last)
 {
 	int r;
 
-	for (r = 0; r < d->calls->size; r++)
-		if (d->standings[r].tick > d->standings[r].taken || d->standings[r].residue)
+	for (r = 0; r < d->calls->size; r++) {
+		const struct gy_delayed_standing *s = &d->standings[r];
+
+		if (s->tick > s->taken || s->residue || s->posted > last)
 			return true;
+	}
 	return false;
 }
 
@@ -289,15 +292,16 @@ static int drain_rounds(struct gyre_delayed *d)
 	const bool outer = d->attr.outer || d->attr.outer_lr != 0;
 	const unsigned nchanges = d->nchanges;
 	const int n = d->calls->size;
-	uint64_t next, tick;
+	uint64_t next, tick, last;
 	bool stepped;
 	int err;
 
 	next = GY_STANDING_MOST(d->standings, n, next);
 	tick = GY_STANDING_MOST(d->standings, n, tick);
-	stepped = drain_is_stepped(d);
-	drain_settle(d, GY_STANDING_MOST(d->standings, n, begun));
-	err = drain_apply(d, GY_STANDING_MOST(d->standings, n, begun));
+	last = GY_STANDING_MOST(d->standings, n, begun);
+	stepped = drain_is_stepped(d, last);
+	drain_settle(d, last);
+	err = drain_apply(d, last);
 	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
 		return err;
 	if (stepped || !outer) /* an optimizer over rounds moves on without any, too */

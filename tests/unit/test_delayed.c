@@ -292,6 +292,7 @@ static int filter_drain_main(struct job *j, struct gy_sim_rank *rank, struct gyr
 		j->x[me][i] = job_initial(i);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (n = 0; n < steps && !err; n++) {
+		gy_sim_sleep(rank, STEP_NS);
 		job_step(j->x[me], me);
 		err = gyre_delayed_tick(d, 1, NULL);
 	}
@@ -325,6 +326,27 @@ static void test_filter_drain(void **state)
 		};
 
 		j.attr.filter = filter_top;
+		j.attr.outer_lr = 1;
+		assert_int_equal(job_run(&j), 0);
+	}
+}
+
+/* Nor is lost what was posted for a round that some rank was not ready for. */
+static void test_ready_drain(void **state)
+{
+	uint64_t seed;
+
+	for (seed = 1; seed <= 20; seed++) {
+		struct job j = {
+			.nranks = seed % 2 ? 4 : 2,
+			.seed = seed,
+			.attr = job_attr(0, 1),
+			.fn = filter_drain_main,
+		};
+
+		j.attr.trigger = GYRE_TRIGGER_READY_ALL;
+		j.attr.apply = GYRE_APPLY_ARRIVAL;
+		j.attr.min_steps = 1;
 		j.attr.outer_lr = 1;
 		assert_int_equal(job_run(&j), 0);
 	}
@@ -827,6 +849,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_filter),
 		cmocka_unit_test(test_filter_drain),
+		cmocka_unit_test(test_ready_drain),
 		cmocka_unit_test(test_slow_fixed),
 		cmocka_unit_test(test_slow_agreed),
 		cmocka_unit_test(test_slow_arrival),
