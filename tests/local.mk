@@ -112,6 +112,12 @@ LONG_TESTS += %D%/unit/test_delayed_faults
 # And with processes.
 check_PROGRAMS += %D%/multi/test_delayed
 TESTS += %D%/multi/test_delayed
+LONG_TESTS += %D%/multi/test_delayed
+%C%_multi_test_delayed_SOURCES = \
+	%D%/multi/delayed_killed.c \
+	%D%/multi/delayed_oracles.c \
+	%D%/multi/delayed_work.h \
+	%D%/multi/test_delayed.c
 %C%_multi_test_delayed_LDADD = libgyre.la
 %C%_unit_test_delayed_turn_SOURCES = %D%/unit/test_delayed_turn.c $(delayed_job)
 %C%_unit_test_delayed_faults_SOURCES = %D%/unit/test_delayed_faults.c $(delayed_job)

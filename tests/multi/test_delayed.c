@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_delayed.c - delayed collectives with real processes over each transport: x by closed forms
- * after every tick, two handles at once, a straggler, and a rank that is killed.
+ * after every tick, two handles at once, a straggler, what the methods promise (delayed_oracles.c),
+ * and ranks that are killed (delayed_killed.c).
  *
- *	test_delayed [TRANSPORT]	over that one only; verbs, where there is a device
+ *	test_delayed [TRANSPORT [WORK [SEED]]]
+ *
+ * TRANSPORT: only over that one, verbs too where there is a device; WORK: only that; SEED: of the
+ * first of those that are drawn, printed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,30 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <gyre/gyre.h>
+#include "tests/long.h"
+#include "tests/multi/delayed_work.h"
 
-#define RANKS 4
-#define COUNT 60000
-#define GATHER_MAX 8192
-#define LIMIT_S 60			/* of one case */
+#define DRAWN 6 /* seeds for each work that draws, and transport */
+#define DRAWN_LONG 200
 
-/* What the ranks and their parent share. */
-struct shared {
-	_Atomic unsigned come[RANKS];	/* allgathers so far */
-	uint8_t gather[2][RANKS][GATHER_MAX];
-	float x[RANKS][COUNT];
-	struct gyre_delayed_stats stats[RANKS];
-};
-
-struct rank {
-	struct shared *shared;
-	int me;
-	struct gyre_context *ctx;
-	struct gyre_comm *world;
-	float *x;
-};
-
-static double seconds(void)
+double delayed_seconds(void)
 {
 	struct timespec ts;
 
@@ -57,7 +42,7 @@ static int rank_allgather(void *arg, const void *in, void *out, size_t len)
 	const struct rank *rank = arg;
 	struct shared *sh = rank->shared;
 	const unsigned n = atomic_load(&sh->come[rank->me]);
-	const double end = seconds() + LIMIT_S;
+	const double end = delayed_seconds() + LIMIT_S;
 	int r;
 
 	if (len > GATHER_MAX)
@@ -66,7 +51,7 @@ static int rank_allgather(void *arg, const void *in, void *out, size_t len)
 	atomic_store(&sh->come[rank->me], n + 1);
 	for (r = 0; r < RANKS; r++) {
 		while (atomic_load(&sh->come[r]) <= n) {
-			if (seconds() > end)
+			if (delayed_seconds() > end)
 				return -ETIMEDOUT;
 			sched_yield();
 		}
@@ -75,43 +60,50 @@ static int rank_allgather(void *arg, const void *in, void *out, size_t len)
 	return 0;
 }
 
-/* Multiples of all that ranks may be divided by. */
-static float update(int rank, unsigned i)
+uint64_t delayed_random(uint64_t *state)
+{
+	uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+float delayed_update(int rank, unsigned i)
 {
 	return (float)(12 * ((int)((unsigned)rank * 3 + i) % 7 - 3));
 }
 
-static float mean_update(int but, unsigned i)
+float delayed_mean_update(int but, unsigned i)
 {
 	float sum = 0;
 	int r, n = 0;
 
 	for (r = 0; r < RANKS; r++) {
-		sum += r == but ? 0 : update(r, i);
+		sum += r == but ? 0 : delayed_update(r, i);
 		n += r != but;
 	}
 	return sum / (float)n;
 }
 
-static void step(float *x, int rank)
+void delayed_step(float *x, int rank)
 {
 	unsigned i;
 
 	for (i = 0; i < COUNT; i++)
-		x[i] += update(rank, i);
+		x[i] += delayed_update(rank, i);
 }
 
-/* Computes for about so long; longer where exchanges take longer, too (GY_TEST_SLOWDOWN). */
-static void compute(double s)
+void delayed_compute(double s)
 {
 	const char *slow = getenv("GY_TEST_SLOWDOWN");
-	const double end = seconds() + s * (slow ? atof(slow) : 1);
+	const double end = delayed_seconds() + s * (slow ? atof(slow) : 1);
 
-	while (seconds() < end)
+	while (delayed_seconds() < end)
 		sched_yield();
 }
 
-static struct gyre_delayed_attr attr_of(uint32_t delay, uint32_t period)
+struct gyre_delayed_attr delayed_attr(uint32_t delay, uint32_t period)
 {
 	struct gyre_delayed_attr a;
 
@@ -122,21 +114,26 @@ static struct gyre_delayed_attr attr_of(uint32_t delay, uint32_t period)
 	return a;
 }
 
-static int check(const struct rank *rank, const float *x, unsigned n, unsigned merged)
+int delayed_expect(const struct rank *rank, const char *what, unsigned i, double x, double want)
 {
+	if (x == want)
+		return 0;
+	fprintf(stderr, "rank %d, %s, element %u: %g, not %g\n", rank->me, what, i, x, want);
+	return -EBADMSG;
+}
+
+int delayed_check(const struct rank *rank, const float *x, unsigned n, unsigned merged)
+{
+	char what[32];
 	unsigned i;
+	int err = 0;
 
-	for (i = 0; i < COUNT; i++) {
-		const float want = (float)merged * mean_update(-1, i) +
-				   (float)(n - merged) * update(rank->me, i);
-
-		if (x[i] == want)
-			continue;
-		fprintf(stderr, "rank %d, tick %u, element %u: %g, not %g\n", rank->me, n, i,
-			(double)x[i], (double)want);
-		return -EBADMSG;
-	}
-	return 0;
+	snprintf(what, sizeof(what), "tick %u", n);
+	for (i = 0; i < COUNT && !err; i++)
+		err = delayed_expect(rank, what, i, x[i],
+				     (float)merged * delayed_mean_update(-1, i) +
+					     (float)(n - merged) * delayed_update(rank->me, i));
+	return err;
 }
 
 /* ---- what ranks do ---- */
@@ -144,7 +141,7 @@ static int check(const struct rank *rank, const float *x, unsigned n, unsigned m
 /* Two handles of different periods, ticked in another order on each rank. */
 static int work_constant(struct rank *rank)
 {
-	struct gyre_delayed_attr a[2] = { attr_of(3, 1), attr_of(2, 3) };
+	struct gyre_delayed_attr a[2] = { delayed_attr(3, 1), delayed_attr(2, 3) };
 	struct gyre_delayed *d[2] = { NULL, NULL };
 	float *x[2] = { rank->x, calloc(COUNT, sizeof(float)) };
 	unsigned n, k, i;
@@ -156,13 +153,14 @@ static int work_constant(struct rank *rank)
 	for (n = 1; n <= 25 && !err; n++) {
 		for (k = 0; k < 2 && !err; k++) {
 			i = (k + n + (unsigned)rank->me) % 2;
-			step(x[i], rank->me);
+			delayed_step(x[i], rank->me);
 			err = gyre_delayed_tick(d[i], 1, NULL);
 			if (!err)
-				err = check(rank, x[i], n,
-					    n < a[i].delay
-						    ? 0
-						    : (n - a[i].delay) / a[i].period * a[i].period);
+				err = delayed_check(rank, x[i], n,
+						    n < a[i].delay
+							    ? 0
+							    : (n - a[i].delay) / a[i].period *
+								      a[i].period);
 		}
 	}
 	for (i = 0; i < 2 && !err; i++)
@@ -185,8 +183,8 @@ static int work_led(struct rank *rank, const struct gyre_delayed_attr *a)
 
 	err = gyre_delayed_create(a, rank->x, rank->world, &d);
 	for (n = 1; n <= ticks && !err; n++) {
-		compute(rank->me ? 2e-3 : 8e-3);
-		step(rank->x, rank->me);
+		delayed_compute(rank->me ? 2e-3 : 8e-3);
+		delayed_step(rank->x, rank->me);
 		err = gyre_delayed_tick(d, 1, NULL);
 	}
 	if (!err)
@@ -211,7 +209,7 @@ static int work_ready(struct rank *rank)
 
 static int work_quorum(struct rank *rank)
 {
-	struct gyre_delayed_attr a = attr_of(0, 0);
+	struct gyre_delayed_attr a = delayed_attr(0, 0);
 
 	a.trigger = GYRE_TRIGGER_QUORUM;
 	a.apply = GYRE_APPLY_ARRIVAL;
@@ -223,7 +221,7 @@ static int work_quorum(struct rank *rank)
 
 static int work_agreed(struct rank *rank)
 {
-	struct gyre_delayed_attr a = attr_of(0, 2);
+	struct gyre_delayed_attr a = delayed_attr(0, 2);
 	struct gyre_delayed *d = NULL;
 	struct gyre_tick t;
 	uint64_t log[60] = { 0 }, other[60];
@@ -235,7 +233,7 @@ static int work_agreed(struct rank *rank)
 	a.max_delay = 12;
 	err = gyre_delayed_create(&a, rank->x, rank->world, &d);
 	for (n = 0; n < 60 && !err; n++) {
-		step(rank->x, rank->me);
+		delayed_step(rank->x, rank->me);
 		err = gyre_delayed_tick(d, 1, &t);
 		log[n] = t.applied << 32 | t.posted;
 	}
@@ -250,71 +248,14 @@ static int work_agreed(struct rank *rank)
 	return err;
 }
 
-#define VICTIM 0		/* the leader of rounds */
-
-/* A rank dies between two ticks, with rounds in flight; the others go on and lose nothing. */
-static int work_killed(struct rank *rank)
-{
-	const struct gyre_delayed_attr a = attr_of(3, 1);
-	const unsigned last = 8 + (unsigned)getppid() % 8;
-	struct gyre_delayed_stats st;
-	struct gyre_delayed *d = NULL;
-	struct gyre_comm *left = NULL;
-	unsigned n, i, shared;
-	int err;
-
-	err = gyre_delayed_create(&a, rank->x, rank->world, &d);
-	for (n = 1; n <= 40 && !err; n++) {
-		if (rank->me == VICTIM && n == last)
-			raise(SIGKILL);
-		compute(1e-3);
-		step(rank->x, rank->me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
-	n--;
-	if (!err)
-		return -EBADMSG;
-	err = gyre_comm_shrink(rank->world, &left);
-	if (!err)
-		err = gyre_delayed_rebind(d, left);
-	if (!err)
-		err = gyre_delayed_stats(d, &st);
-	shared = (unsigned)st.committed;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	/* what the victim shared counts; of the others, all: they may have done unequal steps */
-	if (!err)
-		err = gyre_allgather(&n, rank->shared->gather[0][rank->me], 1, GYRE_UINT32, left);
-	for (i = 0; i < COUNT && !err; i++) {
-		const uint32_t *ticks = (const uint32_t *)rank->shared->gather[0][rank->me];
-		float want = (float)shared * mean_update(-1, i);
-		int r;
-
-		for (r = 1; r < RANKS; r++)
-			want += (float)(ticks[r - 1] - shared) * update(r, i) / (RANKS - 1);
-		if (rank->x[i] != want) {
-			fprintf(stderr, "rank %d, %u shared, element %u: %g, not %g\n", rank->me,
-				shared, i, (double)rank->x[i], (double)want);
-			err = -EBADMSG;
-		}
-	}
-	gyre_delayed_destroy(d);
-	gyre_comm_destroy(left);
-	return err;
-}
-
 /* ---- running them ---- */
 
-struct work {
-	const char *name;
-	int (*fn)(struct rank *rank);
-	bool kills;
-};
-
 static const struct work works[] = {
-	{ "constant", work_constant, false }, { "ready", work_ready, false },
-	{ "quorum", work_quorum, false },     { "agreed", work_agreed, false },
-	{ "killed", work_killed, true },
+	{ .name = "constant", .fn = work_constant },
+	{ .name = "ready", .fn = work_ready },
+	{ .name = "quorum", .fn = work_quorum },
+	{ .name = "agreed", .fn = work_agreed },
+	{ .name = NULL },
 };
 
 static int rank_run(struct rank *rank, const char *transport, const struct work *work)
@@ -331,6 +272,8 @@ static int rank_run(struct rank *rank, const char *transport, const struct work 
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(LIMIT_S);
+	if (work->shape)
+		setenv("GYRE_TCP_SHAPE", work->shape, 1);
 	rank->x = rank->shared->x[rank->me];
 	err = gyre_context_create(&attr, &rank->ctx);
 	if (err)
@@ -344,17 +287,18 @@ static int rank_run(struct rank *rank, const char *transport, const struct work 
 	return err;
 }
 
-static bool rank_has_ended_well(const struct work *work, int r, int status)
+static bool rank_has_ended_well(int victim, int r, int status)
 {
-	if (work->kills && r == VICTIM)
+	if (r == victim)
 		return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 	return WIFEXITED(status) && !WEXITSTATUS(status);
 }
 
-static int work_run(const char *transport, const struct work *work)
+static int work_run(const char *transport, const struct work *work, uint64_t seed)
 {
-	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *sh =
+		mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const int victim = work->victim ? work->victim(seed) : -1, first = victim == 0;
 	pid_t pids[RANKS];
 	int r, status, bad = 0;
 
@@ -362,21 +306,44 @@ static int work_run(const char *transport, const struct work *work)
 		return 1;
 	fflush(stdout);
 	for (r = 0; r < RANKS; r++) {
-		struct rank rank = { .shared = sh, .me = r };
+		struct rank rank = { .shared = sh, .me = r, .seed = seed };
 
 		pids[r] = fork();
 		if (pids[r] < 0)
-			return 1;	/* those that run end by themselves */
+			return 1; /* those that run end by themselves */
 		if (!pids[r])
 			_exit(rank_run(&rank, transport, work) != 0);
 	}
 	for (r = 0; r < RANKS; r++)
 		bad |= waitpid(pids[r], &status, 0) != pids[r] ||
-		       !rank_has_ended_well(work, r, status);
-	for (r = work->kills ? 2 : 1; r < RANKS; r++)
-		bad |= memcmp(sh->x[r], sh->x[r - 1], sizeof(sh->x[r])) != 0;
-	printf("%s, %s: %s\n", transport, work->name, bad ? "failed" : "passed");
+		       !rank_has_ended_well(victim, r, status);
+	for (r = 0; r < RANKS; r++)
+		bad |= !work->parts && r != victim &&
+		       memcmp(sh->x[r], sh->x[first], sizeof(sh->x[r]));
+	if (bad || !work->draws)
+		printf("%s, %s, seed %llu: %s\n", transport, work->name, (unsigned long long)seed,
+		       bad ? "failed" : "passed");
 	munmap(sh, sizeof(*sh));
+	return bad;
+}
+
+/* Of those with a shape only the ones over TCP. */
+static int works_run(const struct work *work, const char *transport, const char *only,
+		     uint64_t seed)
+{
+	unsigned times, i;
+	int bad = 0;
+
+	for (; work->name; work++) {
+		if ((only && strcmp(only, work->name)) ||
+		    (work->shape && strcmp(transport, "tcp") != 0))
+			continue;
+		times = work->draws ? test_times(DRAWN, DRAWN_LONG) : 1;
+		for (i = 0; i < times && !bad; i++)
+			bad |= work_run(transport, work, seed + i);
+		if (work->draws && !bad)
+			printf("%s, %s: %u passed\n", transport, work->name, times);
+	}
 	return bad;
 }
 
@@ -385,12 +352,17 @@ int main(int argc, char **argv)
 	static const char *const both[] = { "shm", "tcp" };
 	const char *const *transports = argc < 2 ? both : (const char *const *)argv + 1;
 	const size_t ntransports = argc < 2 ? 2 : 1;
-	size_t t, i;
+	const char *only = argc > 2 ? argv[2] : NULL;
+	uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : (uint64_t)(delayed_seconds() * 1e6);
+	size_t t;
 	int bad = 0;
 
 	setenv("GYRE_LOG", "error", 0);
-	for (t = 0; t < ntransports; t++)
-		for (i = 0; i < sizeof(works) / sizeof(works[0]); i++)
-			bad |= work_run(transports[t], &works[i]);
+	printf("seed %llu\n", (unsigned long long)seed);
+	for (t = 0; t < ntransports; t++) {
+		bad |= works_run(works, transports[t], only, seed);
+		bad |= works_run(delayed_oracles, transports[t], only, seed);
+		bad |= works_run(delayed_killed, transports[t], only, seed);
+	}
 	return bad;
 }
