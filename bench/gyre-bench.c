@@ -179,7 +179,10 @@ static int bench_job_run(struct bench_job *job, const struct bench_options *opt,
 static int bench_rank_main(const struct bench_options *opt, char **names)
 {
 	struct bench_job job = {
-		.base = { .ops = &bench_proto_ops, .system = "gyre", .options = opt->label },
+		.base = { .ops = &bench_proto_ops,
+			  .system = "gyre",
+			  .options = opt->label,
+			  .element = gyre_type_name(opt->type) },
 		.gyre_mem = opt->gyre_mem,
 	};
 	int status, err = gyre_context_create(NULL, &job.ctx);

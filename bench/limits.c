@@ -160,6 +160,7 @@ static int limits_rank_main(struct local_team *team, void *arg)
 		.base = { .ops = &limits_proto_ops,
 			  .system = "limits",
 			  .options = "",
+			  .element = "f32",
 			  .rank = team->rank,
 			  .nranks = team->nranks },
 		.team = team,

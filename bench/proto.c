@@ -52,7 +52,7 @@ static double proto_bus_plain(size_t bytes, int nranks)
 
 static const struct proto_bench proto_benches[] = {
 	{ .name = "allreduce", .bus_bytes = proto_bus_allreduce },
-	{ .name = "reduce_scatter", .bus_bytes = proto_bus_reduce_scatter },
+	{ .name = "reduce_scatter", .bus_bytes = proto_bus_reduce_scatter, .shared = true },
 	{ .name = "allgather", .bus_bytes = proto_bus_allgather },
 	{ .name = "bcast", .bus_bytes = proto_bus_plain },
 	{ .name = "barrier" },
@@ -193,6 +193,7 @@ static int proto_sizes(struct proto_options *opt, int c, const char *arg)
 	if (!text)
 		return -ENOMEM;
 	opt->nsizes = 0;
+	opt->chosen = true;
 	err = c == 'm' ? proto_size_range(opt, text) : proto_size_list(opt, text);
 	free(text);
 	return err;
@@ -350,15 +351,35 @@ static int proto_measure(struct proto_job *job, const struct proto_case *c,
 	return err;
 }
 
+/* A size that was asked for, and is not what is measured; measured: 0: nothing is. */
+static void proto_note(const struct proto_job *job, const struct proto_bench *bench, size_t bytes,
+		       size_t measured)
+{
+	char ranks[48] = "", what[48] = "skipped";
+
+	if (job->rank || bytes == measured)
+		return;
+	if (bench->shared)
+		snprintf(ranks, sizeof(ranks), " for each of %d ranks", job->nranks);
+	if (measured)
+		snprintf(what, sizeof(what), "%zu measured", measured);
+	fprintf(stderr, "%s %s: %zu bytes are no whole number of %s%s; %s\n", job->system,
+		bench->name, bytes, job->element ? job->element : "elements", ranks, what);
+}
+
+/* *nmeasured counts what there is to run. */
 static int proto_size(struct proto_job *job, const struct proto_bench *bench,
-		      const struct proto_options *opt, size_t bytes)
+		      const struct proto_options *opt, size_t bytes, int *nmeasured)
 {
 	struct proto_case c = { .bench = bench, .bytes = bytes, .per_run = 1 };
 	int err, ready;
 
 	ready = job->ops->prepare(job, &c);
+	if (opt->chosen && (!ready || ready == -ERANGE))
+		proto_note(job, bench, bytes, ready ? 0 : c.bytes);
 	if (ready == -ERANGE)
 		return 0;
+	++*nmeasured;
 	err = proto_agree(job, ready);
 	if (!err)
 		err = proto_measure(job, &c, opt);
@@ -370,12 +391,16 @@ static int proto_size(struct proto_job *job, const struct proto_bench *bench,
 int proto_sweep(struct proto_job *job, const struct proto_bench *bench,
 		const struct proto_options *opt)
 {
-	int i, err = 0, nsizes = bench->bus_bytes ? opt->nsizes : 1;
+	int i, err = 0, nmeasured = 0, nsizes = bench->bus_bytes ? opt->nsizes : 1;
 
 	if (job->rank == 0)
 		report_head(job, bench, opt);
 	for (i = 0; !err && i < nsizes; i++)
-		err = proto_size(job, bench, opt, bench->bus_bytes ? opt->sizes[i] : 0);
+		err = proto_size(job, bench, opt, bench->bus_bytes ? opt->sizes[i] : 0, &nmeasured);
+	if (!err && !nmeasured) {
+		err = job->ops->barrier(job); /* a rank that leaves first ends rank 0's message */
+		return err ? PROTO_FAILED : PROTO_USAGE;
+	}
 	if (!err)
 		return PROTO_OK;
 	if (job->rank == 0)

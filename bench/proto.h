@@ -10,6 +10,9 @@
  *   each timed run follows a barrier and takes the next set of buffers;
  *   the time of a run is that of its slowest rank, found after the last one.
  *
+ * A size that is no whole number of elements is lowered to one, or left out if there is none; when
+ * nothing is left to run, that is PROTO_USAGE.
+ *
  * proto.c drives, report.c prints.  Functions return 0 or -errno unless they say otherwise.
  */
 #include <getopt.h>
@@ -34,6 +37,7 @@ enum proto_exit {
 struct proto_options {
 	size_t *sizes;	/* bytes, ascending as given; owned */
 	int nsizes;
+	bool chosen;	/* by the user, who is told what becomes of each */
 	int iterations;	/* 0: what fits the time budget */
 	int warmup;	/* -1: a tenth of the iterations, but some */
 	bool full;	/* more columns */
@@ -46,6 +50,7 @@ struct proto_bench {
 	const char *name;
 	double (*bus_bytes)(size_t bytes, int nranks);	/* NULL: it moves no data */
 	bool free_running;		/* no barrier before a run: the two sides pace each other */
+	bool shared;			/* a size has the same part for each rank */
 };
 
 /* One benchmark at one size; its job fills in what is below the line. */
@@ -79,6 +84,7 @@ struct proto_job {
 	const struct proto_ops *ops;
 	const char *system;	/* "gyre", "openmpi", ...: in the output */
 	const char *options;	/* what else tells this run apart, for the output: "mem=heap" */
+	const char *element;	/* what a size is a whole number of: "f32"; may be NULL */
 	int rank;
 	int nranks;
 };

@@ -7,8 +7,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include <gyre/types.h>
 #include "bench/data.h"
@@ -179,8 +181,9 @@ static struct fake_job *to_fake(struct proto_job *job)
 
 static int fake_prepare(struct proto_job *job, struct proto_case *c)
 {
-	if (c->bytes == 1)
+	if (c->bytes < 4)
 		return -ERANGE;
+	c->bytes -= c->bytes % 4;
 	to_fake(job)->prepared++;
 	return 0;
 }
@@ -227,22 +230,55 @@ static const struct proto_ops fake_ops = {
 	.max = fake_max,
 };
 
-static int fake_sweep(struct fake_job *f, bool validate)
+static int fake_sweep_of(struct fake_job *f, const char *name, const char *sizes, bool validate)
 {
 	struct proto_options opt;
 	int status;
 
 	proto_options_init(&opt);
-	assert_int_equal(proto_option(&opt, 's', "1,4,1K"), 0);
+	assert_int_equal(proto_option(&opt, 's', sizes), 0);
 	assert_int_equal(proto_option(&opt, 'i', "20"), 0);
 	opt.validate = validate;
 	f->base = (struct proto_job){
-		.ops = &fake_ops, .system = "fake", .options = "", .nranks = 1
+		.ops = &fake_ops, .system = "fake", .options = "", .element = "f32", .nranks = 1
 	};
-	status = proto_sweep(&f->base, proto_find("allreduce"), &opt);
+	status = proto_sweep(&f->base, proto_find(name), &opt);
 	proto_options_fini(&opt);
 	assert_int_equal(f->prepared, f->released);
 	return status;
+}
+
+static int fake_sweep(struct fake_job *f, bool validate)
+{
+	return fake_sweep_of(f, "allreduce", "1,4,1K", validate);
+}
+
+/* What a sweep says of sizes that are no whole number of elements. */
+static void test_sweep_says(void **state)
+{
+	struct fake_job f = { 0 };
+	FILE *said = tmpfile();
+	const int old = dup(STDERR_FILENO);
+	char text[400];
+	int status[2];
+
+	assert_true(said && old >= 0);
+	dup2(fileno(said), STDERR_FILENO);
+	status[0] = fake_sweep_of(&f, "reduce_scatter", "4,6", false);
+	status[1] = fake_sweep_of(&f, "allreduce", "3,2", false);
+	dup2(old, STDERR_FILENO);
+	close(old);
+	rewind(said);
+	text[fread(text, 1, sizeof(text) - 1, said)] = 0;
+	fclose(said);
+	assert_int_equal(status[0], PROTO_OK);
+	assert_int_equal(status[1], PROTO_USAGE);
+	assert_int_equal(f.prepared, 2);
+	assert_string_equal(text,
+			    "fake reduce_scatter: 6 bytes are no whole number of f32 for each of 1 "
+			    "ranks; 4 measured\n"
+			    "fake allreduce: 3 bytes are no whole number of f32; skipped\n"
+			    "fake allreduce: 2 bytes are no whole number of f32; skipped\n");
 }
 
 static void test_sweep(void **state)
@@ -307,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_layout),
 		cmocka_unit_test(test_sweep),
 		cmocka_unit_test(test_sweep_fails),
+		cmocka_unit_test(test_sweep_says),
 		cmocka_unit_test(test_sizes),
 	};
 
