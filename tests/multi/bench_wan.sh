@@ -14,16 +14,26 @@ early() {
 	awk -v min="$1" '!/^#/ && NF > 2 { n++; bad = bad || $3 < min } END { exit !(bad || !n) }' out
 }
 
+# late BYTES MAX: the median for so many bytes is larger, or there is none.  MAX is three times what the
+# shape says: for a link that is slower than it should be, not for a machine that is.
+late() {
+	awk -v bytes="$1" -v max="$2" '$1 == bytes { n++; bad = bad || $5 > max } END { exit !(bad || !n) }' out
+}
+
 expect 0 "shaped" "$bench" -n 2 -f -i 5 -x 1 -s 8,64K --wan rtt=20ms,rate=100mbit,loss=0.1% latency
 says "shaped" out ", shaped: rtt=20ms,rate=100mbit,loss=0.1%, loss as stalls"
 says "shaped" out "tcp"
 early 10000 && { fail "a message came before its delay"; cat out; }
+late 8 30000 && { fail "8 bytes took three times their delay"; cat out; }
+# asked for, granted and sent
+late 65536 105600 && { fail "64 KiB took three times their delays and rate"; cat out; }
 
 # 64 KiB take 5.2 ms at 100 Mbit/s.
 expect 0 "rate" "$bench" -n 2 -f -i 5 -x 1 -s 64K --transport auto --wan rate=100mbit latency
 says "rate" out "shaped: rate=100mbit"
 lacks "rate" out "stalls"
 early 5200 && { fail "faster than the rate"; cat out; }
+late 65536 15600 && { fail "slower than a third of the rate"; cat out; }
 
 expect 0 "an environment that shapes" env GYRE_TCP_SHAPE=delay=1ms "$bench" -n 2 -J -s 8 latency
 says "an environment that shapes" out "shaped: delay=1ms"

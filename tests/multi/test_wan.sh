@@ -21,7 +21,7 @@ done
 if [ -n "${GY_TEST_MEASURE-}" ]; then
 	late=1.02 slow=0.95
 else
-	late=1.5 slow=0.05
+	late=1.5 slow=0.5
 fi
 
 # within WHAT VALUE MIN MAX
@@ -67,6 +67,15 @@ for pair in london:tokyo:213 tokyo:oregon:98 ohio:oregon:51; do
 	echo "ping $from $to: $least ms"
 	within "round trip $from $to" "$least" "$rtt" "$(awk -v r="$rtt" -v l=$late 'BEGIN { print r * l }')"
 done
+
+# Jitter of 20 ms: each packet, each way, is late by any part of it.
+expect 0 "jitter" "$wan" --jitter 20ms --from ohio -- ping -q -c 60 -i 0.05 oregon
+IFS=/ read -r least mean most deviation < <(sed -nE 's|^rtt [^=]*= ([0-9./]+) .*|\1|p' out)
+echo "ping ohio oregon, jitter 20ms: $least, $mean to $most ms, deviation $deviation"
+within "least with jitter" "$least" 51 67
+within "mean with jitter" "$mean" 63 "$(awk -v l=$late 'BEGIN { print 79 * l }')"
+within "most with jitter" "$most" 73 "$(awk -v l=$late 'BEGIN { print 91 * l }')"
+within "deviation" "$deviation" 4 "$(awk -v l=$late 'BEGIN { print 13 * l }')"
 
 # rate NAME MBIT OPTION...: a TCP connection's goodput at the receiver, after its start
 rate() {
