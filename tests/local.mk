@@ -146,7 +146,6 @@ LONG_TESTS += %D%/multi/test_delayed
 inproc_sources = %D%/unit/inproc.c %D%/unit/inproc.h
 check_PROGRAMS += %D%/unit/test_engine_stress
 TESTS += %D%/unit/test_engine_stress
-LONG_TESTS += %D%/unit/test_engine_stress
 %C%_unit_test_engine_stress_SOURCES = %D%/unit/test_engine_stress.c $(inproc_sources)
 %C%_unit_test_engine_stress_LDADD = libgy.la
 check_PROGRAMS += %D%/unit/test_ladders %D%/unit/test_noalloc
