@@ -11,6 +11,19 @@
 #include "lib/log.h"
 #include "lib/peer.h"
 
+/* The one that joins us to that rank, or will: a pair may have changed to another. */
+static int describe_transport(const struct gyre_context *ctx, int rank)
+{
+	const struct gy_peer *peer = ctx->engine.peers[rank];
+	int t = 0;
+
+	if (!peer)
+		return gy_peer_transport(ctx, rank);
+	while (gy_transports[t] != peer->ep->ops)
+		t++;
+	return t;
+}
+
 /* The transports that join us to the other members: "shm", "shm+tcp". */
 static void describe_transports(const struct gyre_comm *comm, char *buf, size_t len)
 {
@@ -19,11 +32,13 @@ static void describe_transports(const struct gyre_comm *comm, char *buf, size_t 
 	int i, t;
 
 	snprintf(buf, len, "none");
+	gy_engine_enter(&comm->ctx->engine);
 	for (i = 0; i < comm->size; i++) {
-		t = i == comm->rank ? -1 : gy_peer_transport(comm->ctx, comm->ranks[i]);
+		t = i == comm->rank ? -1 : describe_transport(comm->ctx, comm->ranks[i]);
 		if (t >= 0)
 			used[t] = true;
 	}
+	gy_engine_leave(&comm->ctx->engine);
 	for (t = 0; t < GY_MAX_TRANSPORTS; t++)
 		if (used[t] && n < len)
 			n += (size_t)snprintf(buf + n, len - n, "%s%s", n ? "+" : "",

@@ -26,6 +26,8 @@ static int inproc_allgather(void *arg, const void *in, void *out, size_t len)
 	if (len > INPROC_GATHER)
 		return -EMSGSIZE;
 	memcpy(job->gather[r->rank], in, len);
+	if (job->edit)
+		job->edit(job->gather[r->rank], len);
 	inproc_meet(job);
 	for (i = 0; i < job->nranks; i++)
 		memcpy((char *)out + (size_t)i * len, job->gather[i], len);

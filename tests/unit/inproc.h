@@ -29,6 +29,7 @@ struct inproc {
 	int nranks;
 	struct gy_sys *sys;	/* NULL: the real one */
 	struct gy_config cfg;
+	void (*edit)(void *said, size_t len);	/* changes what a rank says of itself; or NULL */
 	int (*main)(struct inproc_rank *r, void *arg);
 	void *arg;
 	pthread_barrier_t meet;

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/context.h"
+#include "lib/log.h"
 #include "tests/unit/inproc.h"
 
 #define CALLS 20
@@ -252,6 +254,66 @@ static void test_starved(void **state)
 	verbs_fake_reset();
 }
 
+/* ---- falling back ---- */
+
+#define LONELY 3
+
+static _Atomic unsigned unfit_warned, unfit_told;
+
+static void unfit_hook(enum gy_log_level level, const char *text)
+{
+	if (strstr(text, "cannot be joined by verbs, and is by tcp: "))
+		*(level == GY_LOG_WARN ? &unfit_warned : &unfit_told) += 1;
+}
+
+/* Nobody can be reached by shared memory. */
+static void unfit_edit(void *said, size_t len)
+{
+	struct gy_job_entry *job = said;
+	unsigned i;
+
+	for (i = 0; len == sizeof(*job) && gy_transports[i]; i++)
+		if (!strcmp(gy_transports[i]->name, "shm"))
+			job->blob[i].len = 0;
+}
+
+static int unfit_main(struct inproc_rank *r, void *arg)
+{
+	struct gyre_comm *world = gyre_context_world(r->ctx);
+	int in = r->rank + 1, out = 0;
+	char text[200];
+	int err = gyre_allreduce(&in, &out, 1, GYRE_INT32, GYRE_SUM, world);
+
+	if (!err && out != LONELY * (LONELY + 1) / 2)
+		err = -EILSEQ;
+	if (!err)
+		err = gyre_comm_describe(world, "allreduce", sizeof(in), text, sizeof(text));
+	if (!err && !strstr(text, "transport=tcp"))
+		err = -ENOTSUP;
+	return err;
+}
+
+/* Devices that do not reach each other: each pair goes by TCP, of which each rank warns once. */
+static void test_falls_back(void **state)
+{
+	struct inproc job;
+	int err;
+
+	inproc_init(&job, LONELY, "auto");
+	inproc_set(&job, "algorithm", "allreduce=flat");	/* all pairs */
+	job.edit = unfit_edit;
+	memset(vf.deaf, 1, sizeof(vf.deaf));
+	gy_log_set_level(GY_LOG_INFO);
+	gy_log_set_hook(unfit_hook);
+	err = inproc_run(&job, unfit_main, NULL);
+	gy_log_set_hook(NULL);
+	gy_log_set_level(GY_LOG_WARN);
+	assert_string_equal(gyre_strerror(err), gyre_strerror(0));
+	assert_int_equal(unfit_warned, LONELY);
+	assert_int_equal(unfit_told, LONELY * (LONELY - 2));
+	verbs_fake_reset();
+}
+
 static void path_heap(void)
 {
 	int i;
@@ -270,6 +332,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_registered),
 		cmocka_unit_test(test_starved),
+		cmocka_unit_test(test_falls_back),
 	};
 	struct path path = { .name = "one thread", .alone = true };
 	int i, rc = 0;
