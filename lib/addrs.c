@@ -139,9 +139,39 @@ static int addrs_collect(const struct ifaddrs *list, const char *filter, bool lo
 	return n;
 }
 
+static bool addrs_is_usable(const struct ifaddrs *ifa)
+{
+	struct gy_ip ip;
+
+	return ifa->ifa_flags & IFF_UP && addrs_from_sockaddr(ifa->ifa_addr, &ip) &&
+	       !addrs_link_local(&ip);
+}
+
+/* "eth0, lo": the interfaces that have an address to use, each once. */
+static void addrs_names(const struct ifaddrs *list, char *text, size_t size)
+{
+	const struct ifaddrs *ifa, *before;
+	size_t len = 0;
+
+	text[0] = '\0';
+	for (ifa = list; ifa && len < size; ifa = ifa->ifa_next) {
+		if (!addrs_is_usable(ifa))
+			continue;
+		for (before = list; before != ifa; before = before->ifa_next)
+			if (addrs_is_usable(before) && !strcmp(before->ifa_name, ifa->ifa_name))
+				break;
+		if (before == ifa)
+			len += (size_t)snprintf(text + len, size - len, "%s%s", len ? ", " : "",
+						ifa->ifa_name);
+	}
+	if (!text[0])
+		snprintf(text, size, "none");
+}
+
 int gy_ips_local(const char *filter, struct gy_ip *ips, int max)
 {
 	struct ifaddrs *list;
+	char names[200];
 	int n;
 
 	if (!filter)
@@ -151,13 +181,15 @@ int gy_ips_local(const char *filter, struct gy_ip *ips, int max)
 	n = addrs_collect(list, filter, false, ips, max);
 	if (n == 0)
 		n = addrs_collect(list, filter, true, ips, max);
+	addrs_names(list, names, sizeof(names));
 	freeifaddrs(list);
 	if (n == -EINVAL)
 		gy_err("GYRE_TCP_INTERFACES: \"%s\" is not a list of interfaces and networks",
 		       filter);
 	if (n == 0)
-		gy_err("no usable address of this machine is left (GYRE_TCP_INTERFACES \"%s\")",
-		       filter);
+		gy_err("no usable address of this machine is left (GYRE_TCP_INTERFACES \"%s\"; "
+		       "interfaces with an address: %s)",
+		       filter, names);
 	return n ? n : -EADDRNOTAVAIL;
 }
 

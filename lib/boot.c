@@ -356,6 +356,10 @@ static int boot_serve(struct gy_boot *b, const char *addr, const uint8_t *key, c
 		snprintf(text, len, "%s", addr);
 		return 0;
 	}
+	if (err == -EINVAL) {
+		gy_err("GYRE_ROOT: \"%s\" is not host:port", addr);
+		return err;
+	}
 	if (err) {
 		gy_err("rank 0 cannot serve the job at %s: %s", addr, strerrordesc_np(-err));
 		return err;

@@ -366,6 +366,14 @@ static int wire_listen_tcp(struct gy_wire *w, bool all_local)
 	w->self.port = (uint16_t)port;
 	if (!all_local)
 		return wire_add_addresses(w, domain == AF_INET6);
+	/* Not needed here; a setting that is right for no machine is told of on this one too. */
+	if (w->ctx->cfg.tcp_interfaces[0]) {
+		struct gy_ip ip;
+		int n = gy_ips_local(w->ctx->cfg.tcp_interfaces, &ip, 1);
+
+		if (n < 0)
+			return n;
+	}
 	wire_loopback(&w->self, domain == AF_INET6);
 	return 0;
 }

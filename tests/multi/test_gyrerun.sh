@@ -248,5 +248,11 @@ if [ -x "$rank" ]; then
 	expect 0 "a job on hosts" "${over[@]}" -n 3 "$rank" 2
 	same "a job on hosts" out summed summed summed
 	expect 0 "a job with --root-addr" "${over[@]}" --root-addr 127.0.0.1 -n 2 "$rank" 1
+	expect 1 "interfaces: none" env GYRE_TCP_INTERFACES=nosuch0 "$gyrerun" -n 2 "$rank" 1
+	says "interfaces: none" err '"nosuch0"; interfaces with an address: '
+	for r in 0 1; do
+		expect 1 "bad root, rank $r" env GYRE_RANK=$r GYRE_SIZE=2 GYRE_ROOT=nohost "$rank" 1
+		says "bad root, rank $r" err 'GYRE_ROOT: "nohost" is not host:port'
+	done
 fi
 exit $failed
