@@ -69,7 +69,7 @@ static const struct gy_config_entry config_table[] = {
 	CONFIG_INT(late_warn_ms, "10000", 0, INT_MAX,
 		   "log who waits for whom after this time; 0: never", 0),
 	CONFIG_INT(host_timeout_ms, "10000", 100, CONFIG_DAY_MS,
-		   "a host that is silent this long has vanished", 0),
+		   "a host that is silent so long, or 7/8 of it, has vanished", 0),
 	CONFIG_INT(time_scale, "1", 1, CONFIG_MAX_SCALE,
 		   "multiplies the four limits of time before, and fixed ones: for slow machines",
 		   0),

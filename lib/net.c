@@ -118,10 +118,13 @@ int gy_net_connected(int fd)
 
 void gy_net_tune(int fd, int timeout_ms, bool user_timeout)
 {
-	const int one = 1, probes = 3;
-	const int total = (int)gy_max((size_t)timeout_ms / 1000, 4);
-	const int interval = (int)gy_max((size_t)total / 5, 1);
-	const int idle = (int)gy_max((size_t)(total - 1 - probes * interval), 1);
+	/*
+	 * A host may fall silent at any time of the idle second or seconds before a probe, so these
+	 * are few, and the probes are most of the timeout.
+	 */
+	const int one = 1, total = (int)gy_max((size_t)timeout_ms / 1000, 4);
+	const int interval = (int)gy_max((size_t)total / 10, 1);
+	const int probes = (total - 1) / interval, idle = total - probes * interval;
 	const unsigned limit = user_timeout ? (unsigned)timeout_ms : 0;
 
 	/* All of them are improvements only: a unix socket, or an old kernel, does without. */

@@ -27,9 +27,10 @@ int gy_net_dial(const struct sockaddr *sa, socklen_t len);
 int gy_net_connected(int fd);
 
 /*
- * TCP: no Nagle delay; the kernel gives up on a host that has been silent for timeout_ms: by
- * keepalive, and by TCP_USER_TIMEOUT when user_timeout.  The latter also ends a connection whose
- * peer lives but does not read for that long, so it is not for data connections.
+ * TCP: no Nagle delay; the kernel gives up on a host that has been silent for 0.9 of timeout_ms to
+ * all of it, in whole seconds and at least 4: by keepalive, and by TCP_USER_TIMEOUT when
+ * user_timeout.  The latter also ends a connection whose peer lives but does not read for that
+ * long, so it is not for data connections.
  */
 void gy_net_tune(int fd, int timeout_ms, bool user_timeout);
 

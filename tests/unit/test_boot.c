@@ -12,12 +12,15 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -491,6 +494,29 @@ static void test_filter(void **state)
 	assert_int_equal(gy_ips_local("lo", some, 32) > 0 || n > 0, 1);
 }
 
+/*
+ * What the kernel waits for a host that has fallen silent: since its last answer at most the
+ * timeout; since it fell silent, which is up to idle later, at least 0.9 of it.
+ */
+static void test_keepalive(void **state)
+{
+	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int seconds, idle, interval, probes;
+	socklen_t len = sizeof(int);
+
+	assert_true(fd >= 0);
+	for (seconds = 1; seconds <= 600; seconds++) {
+		gy_net_tune(fd, seconds * 1000, true);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &len), 0);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, &len), 0);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, &len), 0);
+		assert_int_equal(idle + probes * interval, seconds < 4 ? 4 : seconds);
+		assert_true(10 * probes * interval >= 9 * seconds || seconds < 10);
+		assert_true(idle <= interval);
+	}
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_server_dies),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_filter),
+		cmocka_unit_test(test_keepalive),
 	};
 
 	alarm(50);			/* what hangs dies, with a core */
