@@ -3,8 +3,9 @@
 #define TEST_CONFORMANCE_H
 /*
  * One suite for every transport but the simulator, whose ranks are coroutines of one process
- * (test_sim.c and test_sim_write.c hold it to the same rules): ranks are processes, each with a context that has one nic and a
- * fake engine, which makes the upcalls of lib/transport.h visible to a test.
+ * (test_sim.c and test_sim_write.c hold it to the same rules).  Here ranks are processes, each with
+ * a context that has one nic and a fake engine, which makes the upcalls of lib/transport.h visible
+ * to a test.
  *
  *   conformance.c	the fake engine, ranks, waiting, messages that can be checked
  *   conformance_*.c	the cases
