@@ -4,7 +4,7 @@
 TEST_LIMITS = \
 	test_agree=120 test_conformance=180 test_delayed_faults=120 test_engine_stress=120 \
 	test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 \
-	train_methods.sh=180
+	train_default.sh=120 train_methods.sh=180
 
 EXTRA_DIST += $(script_tests) \
 	%D%/check-cppcheck.sh \
@@ -13,8 +13,11 @@ EXTRA_DIST += $(script_tests) \
 	%D%/check-shell.sh \
 	%D%/long.h \
 	%D%/multi/expect.sh \
+	%D%/multi/instructions.sh \
+	%D%/multi/test_vanished.sh \
 	%D%/multi/test_wan.sh \
 	%D%/multi/train.sh \
+	%D%/multi/train_default.sh \
 	%D%/multi/train_methods.sh \
 	%D%/run-test.sh
 
@@ -63,7 +66,8 @@ script_tests = \
 	%D%/multi/test_info.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_training.sh
-LONG_TESTS += %D%/multi/test_big.sh %D%/multi/test_wan.sh
+LONG_TESTS += %D%/multi/instructions.sh %D%/multi/test_big.sh %D%/multi/test_vanished.sh \
+	%D%/multi/test_wan.sh
 
 if HAVE_TRAIN
 unit_tests += \
@@ -71,7 +75,7 @@ unit_tests += \
 	%D%/unit/test_train_input \
 	%D%/unit/test_train_run
 script_tests += %D%/multi/train.sh %D%/multi/train_methods.sh
-LONG_TESTS += %D%/multi/train_methods.sh
+LONG_TESTS += %D%/multi/train_default.sh %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS
@@ -260,6 +264,11 @@ verbs_fake = \
 check_PROGRAMS += %D%/multi/delayed_save
 %C%_multi_delayed_save_SOURCES = %D%/multi/delayed_save.c
 %C%_multi_delayed_save_LDADD = libgyre.la
+
+# A host that vanishes.
+check_PROGRAMS += %D%/multi/vanished_rank
+%C%_multi_vanished_rank_SOURCES = %D%/multi/vanished_rank.c
+%C%_multi_vanished_rank_LDADD = libgyre.la
 
 check_PROGRAMS += %D%/multi/gyrerun_rank
 %C%_multi_gyrerun_rank_SOURCES = %D%/multi/gyrerun_rank.c
