@@ -90,7 +90,8 @@ void gw_topo_set(struct gw_link *link, const char *setting, const char *where)
 	    (v != 0 && v < s->min))
 		tool_die("%s: '%s': %.*s is given as %s", where, setting, (int)strlen(s->name) - 1,
 			 s->name, s->form);
-	*(double *)((char *)link + s->at) = v * s->factor;
+	v *= s->factor;
+	memcpy((char *)link + s->at, &v, sizeof(v));
 }
 
 int gw_topo_find(const struct gw_net *net, const char *site)
