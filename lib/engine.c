@@ -379,7 +379,7 @@ static void engine_sleep(struct gy_engine *e, enum gy_poller as)
 		return;
 	}
 	e->stats.sleeps++;
-	gy_engine_leave(e);
+	gy_engine_drop(e);
 	sys->ops->sleep(sys, e->ctx, gy_engine_nruns(e) ? TICK_NS : SLEEP_NS);
 	atomic_store(&e->poller, GY_POLLER_NONE);
 	engine_take(e);
@@ -392,9 +392,7 @@ static void engine_sleep(struct gy_engine *e, enum gy_poller as)
  */
 static void engine_yield(struct gy_engine *e)
 {
-	atomic_store(&e->token, 0);
-	if (gy_unlikely(atomic_load(&e->wanted)))
-		gy_engine_leave_slow(e);
+	gy_engine_drop(e);
 	e->ctx->sys->ops->yield(e->ctx->sys);
 	engine_take(e);
 }

@@ -326,20 +326,27 @@ static inline void gy_engine_enter(struct gy_engine *e)
 			      memory_order_relaxed);
 }
 
-static inline void gy_engine_leave(struct gy_engine *e)
+static inline uint32_t gy_engine_nruns(struct gy_engine *e)
+{
+	return atomic_load_explicit(&e->nruns, memory_order_relaxed);
+}
+
+/* Leaves without a look at what is left to do: to sleep or to yield. */
+static inline void gy_engine_drop(struct gy_engine *e)
 {
 	gy_assert(gy_driver_held(e));
-	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed)) &&
-	    (!e->armed || e->ports_woken))
-		gy_engine_rearm(e);
 	atomic_store(&e->token, 0);
 	if (gy_unlikely(atomic_load(&e->wanted)))
 		gy_engine_leave_slow(e);
 }
 
-static inline uint32_t gy_engine_nruns(struct gy_engine *e)
+/* What this driver has begun or taken in, a poller that has been armed before does not know of. */
+static inline void gy_engine_leave(struct gy_engine *e)
 {
-	return atomic_load_explicit(&e->nruns, memory_order_relaxed);
+	if (gy_unlikely(atomic_load_explicit(&e->poller, memory_order_relaxed)) &&
+	    (!e->armed || e->ports_woken || gy_engine_nruns(e)))
+		gy_engine_rearm(e);
+	gy_engine_drop(e);
 }
 
 /* One writer at a time, the driver: no read-modify-write is needed. */

@@ -40,6 +40,7 @@ unit_tests = \
 	%D%/unit/test_plan \
 	%D%/unit/test_planners \
 	%D%/unit/test_presets \
+	%D%/unit/test_progress \
 	%D%/unit/test_select \
 	%D%/unit/test_shm \
 	%D%/unit/test_shm_mem \
