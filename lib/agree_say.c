@@ -84,11 +84,16 @@ static void agree_fence(struct gy_agree *a, int rank)
 	struct gy_hdr hdr = { .kind = GY_MSG_FENCE };
 	const bool self = a->err == -ESTALE;
 	struct gy_peer *peer = gy_agree_peer(a, rank);
+	int err = 0;
 
 	if (!self && agree_is_near(peer) && gy_peer_msg(e, peer, &hdr, NULL) == -EAGAIN)
 		return;
+	if (!peer && !self)
+		err = gy_peer_get(a->comm->ctx, a->comm->ranks[rank], &peer);
+	if (err == -ENOMEM)
+		return;			/* again at the next tick */
 	a->members[rank].fence = false;
-	if (!peer && (self || gy_peer_get(a->comm->ctx, a->comm->ranks[rank], &peer)))
+	if (!peer)
 		return;
 	gy_peer_drop(peer, self ? -ESTALE : -ECONNRESET,
 		     self ? FENCED : "the survivors have agreed that it is dead");

@@ -275,7 +275,7 @@ static void comm_retire(struct gyre_comm *comm)
 		struct gyre_comm *past = gy_list_entry(pos, struct gyre_comm, link);
 
 		before = pos->prev;
-		if (++n > GY_PAST && !past->untold)
+		if (++n > GY_PAST && !past->untold && !past->agree->owes)
 			gy_comm_free(past);
 	}
 }

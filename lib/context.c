@@ -346,6 +346,8 @@ static void context_free(struct gyre_context *ctx, bool drain)
 			gy_comm_free(gy_list_entry(pos, struct gyre_comm, link));
 		while ((pos = gy_list_first(&e->past)))
 			gy_comm_free(gy_list_entry(pos, struct gyre_comm, link));
+		while ((pos = gy_list_first(&e->coming)))
+			gy_comm_free(gy_list_entry(pos, struct gyre_comm, link));
 		gy_engine_leave(e);
 		gy_engine_fini(e);
 	}

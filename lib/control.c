@@ -143,12 +143,10 @@ int gy_port_send(struct gy_port *port, int rank, struct gy_hdr *hdr, const void 
 	int err;
 
 	err = gy_peer_get(comm->ctx, comm->ranks[rank], &peer);
-	if (gy_unlikely(err == -ENOMEM))
-		return -EAGAIN;		/* there may be some at the next tick, which pumps */
 	if (!err && gy_unlikely(peer->state != GY_PEER_UP))
 		err = gy_peer_connect(peer);
-	if (gy_unlikely(err))
-		return err;
+	if (gy_unlikely(err))	/* there may be memory at the next tick, which pumps */
+		return err == -ENOMEM ? -EAGAIN : err;
 	hdr->kind = GY_MSG_CONTROL;
 	hdr->comm = comm->id;
 	hdr->arg = port->number;

@@ -85,7 +85,9 @@ int gy_peer_connect(struct gy_peer *peer)
 		return 0;
 	peer->state = GY_PEER_CONNECTING;
 	err = peer->ep->ops->connect(peer->ep);
-	if (err) {
+	if (err == -ENOMEM) {		/* there may be some later; the peer is not lost for it */
+		peer->state = GY_PEER_IDLE;
+	} else if (err) {
 		peer->state = GY_PEER_LOST;
 		peer->err = err;
 	}
