@@ -33,7 +33,8 @@ int gyre_merge_add_diff(void *x, const void *avg, const void *own, size_t count,
 		gy_err("gyre_merge_add_diff: %s", what);
 		return -EINVAL;
 	}
-	gy_merge_apply(&p);
+	if (count)
+		gy_merge_apply(&p);
 	return 0;
 }
 

@@ -40,7 +40,7 @@ bool gy_turn_has_come(struct gyre_delayed *d)
 		other = turn_handle(pos);
 		if (!other || other == d)
 			continue;
-		if (other->started > other->done || (other->queued && other->turn < d->turn))
+		if (other->start > other->done || (other->queued && other->turn < d->turn))
 			return false;
 		last = gy_max(last, other->turn);
 	}
