@@ -53,6 +53,21 @@ int checkpoint_read(void *arg, void *buf, size_t len)
 	return c->err;
 }
 
+int checkpoint_check(const char *path, struct why *why)
+{
+	const char *slash = strrchr(path, '/');
+	const int len = slash ? (int)(slash - path) + 1 : 1;
+	char folder[PATH_MAX];
+	int err;
+
+	snprintf(folder, sizeof(folder), "%.*s", len, slash ? path : ".");
+	if (!access(folder, W_OK | X_OK))
+		return 0;
+	err = -errno;
+	return why_set(why, err, "--checkpoint %s: no file can be made in %s: %s", path, folder,
+		       strerror(-err));
+}
+
 int checkpoint_create(const char *path, int rank, const struct checkpoint_head *head,
 		      struct checkpoint **cp)
 {

@@ -21,6 +21,8 @@ struct checkpoint_head {
 
 struct checkpoint;
 
+/* Whether files can be made there: 0, or -errno with the reason in why. */
+int checkpoint_check(const char *path, struct why *why);
 /* For writing: path.RANK.0 or .1 by number.  The file counts once it is complete. */
 int checkpoint_create(const char *path, int rank, const struct checkpoint_head *head,
 		      struct checkpoint **cp);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bench/train/main.c - gyre-train: what the command line asks for.
  * Exit status: 0, 1 when the run failed, 2 when the command line is wrong. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,15 @@ static int main_launch(const struct options *opt, int argc, char **argv)
 	return 1;
 }
 
+/* The library shapes its TCP connections; ranks that are started inherit the settings. */
+static int main_set_wan(const char *settings)
+{
+	if (!setenv("GYRE_TCP_SHAPE", settings, 1) && !setenv("GYRE_TRANSPORT", "tcp", 1))
+		return 0;
+	perror("gyre-train: --wan");
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *rank = getenv("GYRE_RANK");
@@ -46,6 +56,8 @@ int main(int argc, char **argv)
 			options_usage();
 		return 0;
 	}
+	if (opt.wan && main_set_wan(opt.wan))
+		return 1;
 	if (opt.ranks && !rank)
 		return main_launch(&opt, argc, argv);
 	return train_run(&opt) ? 1 : 0;

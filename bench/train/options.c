@@ -82,6 +82,8 @@ static const struct option_desc option_table[] = {
 	  "what is exchanged beside the model" },
 	{ "straggler", 0, OPTION_TEXT, AT(straggler), "RANK:FACTOR", 0, 0,
 	  "a slow rank; or random:P:FACTOR, all now and then" },
+	{ "wan", 0, OPTION_TEXT, AT(wan), "SETTINGS", 0, 0,
+	  "a slow network: rtt=80ms,rate=40mbit,loss=0.1%" },
 	{ "evals", 0, OPTION_INT, AT(evals), "N", 1, 10000,
 	  "tests in an epoch" },
 	{ "until", 0, OPTION_REAL, AT(until), "X", 0, 1,
@@ -225,6 +227,7 @@ static int option_next(int argc, char **argv, const struct option_desc **descp)
 static int options_check(struct options *opt, struct why *why)
 {
 	struct pace pace;
+	int err;
 
 	if (opt->warmup >= opt->epochs)
 		return why_set(why, -EINVAL, "--warmup must be less than --epochs");
@@ -232,7 +235,10 @@ static int options_check(struct options *opt, struct why *why)
 		return why_set(why, -EINVAL, "--resume needs --checkpoint");
 	if (pace_init(&pace, opt->straggler, 0, 0, 0, why))
 		return -EINVAL;
-	return methods_settle(opt, why);
+	err = methods_settle(opt, why);
+	if (!err && !strcmp(opt->method, "postlocal") && opt->switch_epoch >= opt->epochs)
+		return why_set(why, -EINVAL, "--switch must be less than --epochs");
+	return err;
 }
 
 int options_parse(int argc, char **argv, bool speak, struct options *opt)

@@ -23,6 +23,7 @@ struct options {
 	const char *straggler; /* see pace.h; NULL: none */
 	double step_time;      /* ms; 0: as it comes */
 	double payload;	       /* bytes beside the model */
+	const char *wan;       /* what GYRE_TCP_SHAPE takes; NULL: the network as it is */
 	int evals;	       /* in an epoch */
 	double until;	       /* accuracy, 0 .. 1; 0: to the end */
 	const char *checkpoint, *json, *plot; /* NULL if not asked for */

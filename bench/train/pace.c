@@ -46,6 +46,18 @@ int pace_init(struct pace *pace, const char *text, double step_seconds, uint64_t
 	return 0;
 }
 
+int pace_check(const struct pace *pace, int nranks, struct why *why)
+{
+	int i;
+
+	for (i = 0; i < pace->nstragglers; i++)
+		if (pace->stragglers[i].rank >= nranks)
+			return why_set(why, -EINVAL,
+				       "--straggler: there is no rank %d, only 0 to %d",
+				       pace->stragglers[i].rank, nranks - 1);
+	return 0;
+}
+
 double pace_factor(const struct pace *pace, uint64_t step)
 {
 	const struct pace_straggler *s;

@@ -33,6 +33,9 @@ struct pace {
 int pace_init(struct pace *pace, const char *text, double step_seconds, uint64_t seed, int rank,
 	      struct why *why);
 
+/* -EINVAL, with the reason in why: a straggler is no rank of a job of so many. */
+int pace_check(const struct pace *pace, int nranks, struct why *why);
+
 /* How much longer than others' this rank's step is: the same for the same seed, rank and step. */
 double pace_factor(const struct pace *pace, uint64_t step);
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/train/checkpoint.h"
 #include "bench/train/clock.h"
 #include "bench/train/train.h"
 #include "bench/train/trainer.h"
@@ -94,6 +95,10 @@ static int train_prepare(struct trainer *t, struct why *why)
 	if (!err)
 		err = pace_init(&t->pace, opt->straggler, 1e-3 * opt->step_time, opt->seed,
 				t->job.rank, why);
+	if (!err)
+		err = pace_check(&t->pace, t->job.nranks, why);
+	if (!err && opt->checkpoint)
+		err = checkpoint_check(opt->checkpoint, why);
 	if (err)
 		return err;
 	err = train_alloc(t);

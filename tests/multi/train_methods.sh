@@ -115,6 +115,25 @@ holds "$(field slow-sync blocked_share) > 0.4" "ranks wait for a straggler"
 holds "$(field slow-lasgd blocked_share) < 0.2" "lasgd waits for nobody"
 holds "$(field slow-sync megabytes) > 90 * 1.34" "padding is sent"
 
+# A slow network: a round trip of 20 ms is in each synchronous step.
+learn wan --method sync --limit 640 --epochs 1 --warmup 0 --evals 1 --wan rtt=20ms,rate=1gbit
+holds "$(field wan blocked_share) > 0.5" "ranks wait for a slow network"
+
+# What cannot be is refused, once, before anything is trained.
+refused() {
+	if "$train" -n 2 --limit 640 --epochs 2 "$@" >"$work/refused" 2>&1 || grep -q loss "$work/refused"; then
+		cat "$work/refused"
+		fail "$* is not refused"
+	fi
+}
+refused --straggler 2:4
+grep -q 'there is no rank 2, only 0 to 1' "$work/refused" || fail "straggler: $(cat "$work/refused")"
+refused --method postlocal --switch 2
+grep -q 'switch must be less than --epochs' "$work/refused" || fail "switch: $(cat "$work/refused")"
+refused --checkpoint "$work/nowhere/file"
+grep -q "no file can be made in $work/nowhere/" "$work/refused" || fail "checkpoint: $(cat "$work/refused")"
+refused --wan rtt=fast
+
 # Uneven shards.
 learn sorted --method local --period 4 --shards sorted &&
 	learn dirichlet --method dts --delay 2 --period 2 --shards dirichlet --alpha 0.3

@@ -22,7 +22,7 @@
 
 #define MS 1000000ull
 #define COUNT (64u << 10)		/* f32: too much for one message */
-#define ASLEEP (50 * MS)		/* after so long without a call the progress thread sleeps */
+#define ASLEEP (50 * MS)		/* after so long without a call its thread sleeps */
 #define SOON (5 * MS)			/* while that lasts, nobody drives */
 
 static float in[COUNT], out[COUNT];
