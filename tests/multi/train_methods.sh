@@ -147,7 +147,7 @@ if ! grep -q '</svg>' "$work/one.svg" || ! grep -q 'dts, delay 5, period 2' "$wo
 fi
 
 # Another run's checkpoint is refused, once for all ranks.
-if "$train" -n 4 --method sync --lr 0.2 --checkpoint "$work/sync" --resume >"$work/refused" 2>&1 ||
+if "$train" -n 4 --method sync --lr 0.2 --checkpoint "$work/sync-at" --resume >"$work/refused" 2>&1 ||
 	[ "$(grep -c 'of another run' "$work/refused")" != 1 ]; then
 	cat "$work/refused"
 	fail "a checkpoint of another run: not one message and status 1"
