@@ -181,7 +181,7 @@ int faults_kill(uint64_t seed, unsigned count)
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = test_is_long() ? 40 : 12;
+		count = test_is_long() ? 40 : 8;
 	for (i = 0; i < count && failed < 5; i++)
 		failed += kill_job(seed + i, deaths);
 	return failed != 0;

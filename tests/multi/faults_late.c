@@ -307,7 +307,7 @@ int faults_late(uint64_t seed, unsigned count)
 	unsigned i, failed = (unsigned)late_self(seed);
 
 	if (!count)
-		count = NWHAT * (LEAVES + 1) * (test_is_long() ? 30 : 3);
+		count = NWHAT * (LEAVES + 1) * (test_is_long() ? 30 : 2);
 	for (i = 0; i < count && failed < 5; i++)
 		failed += late_run(seed + i);
 	return failed != 0;

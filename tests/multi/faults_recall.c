@@ -259,7 +259,7 @@ int faults_recall(uint64_t seed, unsigned count)
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = test_is_long() ? 120 : 12;
+		count = test_is_long() ? 120 : 6;
 	faults_capture();	/* the library names what was destroyed, each time */
 	for (i = 0; i < count && failed < 5; i++)
 		failed += (unsigned)recall_run(seed + i);

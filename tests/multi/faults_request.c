@@ -490,7 +490,7 @@ int faults_request(uint64_t seed, unsigned count)
 	unsigned i, failed = 0;
 
 	if (!count)
-		count = NCASES * (test_is_long() ? 300 : 30);
+		count = NCASES * (test_is_long() ? 300 : 15);
 	for (i = 0; i < count && failed < 5; i++)
 		failed += (unsigned)requests_run(seed + i);
 	return failed != 0;

@@ -260,7 +260,7 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	const double start = test_cpu_seconds();
-	double time = test_times(8, 60);
+	double time = test_times(3, 60);
 	uint64_t seed = 1, rounds = UINT64_MAX, i;
 	bool products = argc == 1, random = true;
 	unsigned cases = 6;
