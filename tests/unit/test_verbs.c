@@ -671,10 +671,16 @@ static void test_post_fails(void **state)
 
 static void test_device_events(void **state)
 {
-	connect_ranks();
-	verbs_fake_event(IBV_EVENT_DEVICE_FATAL);
-	check_both_down("fake0");
-	close_ranks();
+	static const enum ibv_event_type ends[] = { IBV_EVENT_DEVICE_FATAL, IBV_EVENT_CQ_ERR };
+	unsigned i;
+
+	/* A completion queue that has overflown loses what it should have told. */
+	for (i = 0; i < GY_ARRAY_SIZE(ends); i++) {
+		connect_ranks();
+		verbs_fake_event(ends[i]);
+		check_both_down(ibv_event_type_str(ends[i]));
+		close_ranks();
+	}
 
 	connect_ranks();
 	vf.fail_poll = true;
@@ -699,12 +705,15 @@ static void test_device_events(void **state)
 
 static void test_qp_events(void **state)
 {
-	int k;
+	static const enum ibv_event_type ends[] = {
+		IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_QP_ACCESS_ERR,
+	};
+	unsigned k;
 
-	for (k = 0; k < 2; k++) {
+	for (k = 0; k < 2 * GY_ARRAY_SIZE(ends); k++) {
 		connect_ranks();
 		pump(4);
-		verbs_fake_break_qp(0, k);
+		verbs_fake_break_qp(0, k % 2, ends[k / 2]);
 		check_both_down(NULL);
 		close_ranks();
 	}

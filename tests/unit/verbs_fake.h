@@ -47,5 +47,5 @@ void verbs_fake_near(unsigned device, const char *cpus);
 /* The device says so by itself; qp: for those about one. */
 void verbs_fake_event(enum ibv_event_type type);
 /* Ends the queue pair for grains (or small) of the context that was opened as the n-th. */
-void verbs_fake_break_qp(unsigned context, bool bulk);
+void verbs_fake_break_qp(unsigned context, bool bulk, enum ibv_event_type type);
 #endif

@@ -286,7 +286,7 @@ void dev_queues_reset(void)
 	dev_nqps = 0;
 }
 
-void verbs_fake_break_qp(unsigned context, bool bulk)
+void verbs_fake_break_qp(unsigned context, bool bulk, enum ibv_event_type type)
 {
 	struct dev_context *c = dev_context(context);
 	unsigned i;
@@ -295,7 +295,7 @@ void verbs_fake_break_qp(unsigned context, bool bulk)
 		if (!dev_qps[i] || dev_qps[i]->base.context != &c->v.context ||
 		    bulk != dev_is_bulk(dev_qps[i]))
 			continue;
-		c->events[c->nevents].event_type = IBV_EVENT_QP_FATAL;
+		c->events[c->nevents].event_type = type;
 		c->events[c->nevents++].element.qp = &dev_qps[i]->base;
 		need(eventfd_write(c->v.context.async_fd, 1) == 0);
 		dev_error(dev_qps[i]);
