@@ -618,6 +618,21 @@ static void check_both_down(const char *what)
 	assert_int_equal(gy_verbs_ops.bulk(peer_of(0)->base.ep, &grains[0][0]), -ENOTCONN);
 }
 
+/* Both ends' queue pairs and addresses, and what may be the cause. */
+static void check_names(const char *why)
+{
+	char mine[64] = "", theirs[64] = "", cause[8] = "";
+	unsigned qpn[2], code;
+	const char *at = strstr(why, "queue pair ");
+
+	if (!at || sscanf(at,
+			  "queue pair %u at %63s to %u at %63s failed: status %*u (vendor's code "
+			  "0x%x): %7s",
+			  &qpn[0], mine, &qpn[1], theirs, &code, cause) != 6)
+		fail_msg("not both ends and a cause: \"%s\"", why);
+	assert_true(qpn[0] && qpn[1] && strpbrk(mine, ".:") && strpbrk(theirs, ".:"));
+}
+
 static void check_status(enum ibv_wc_status status, bool bulk, bool recv)
 {
 	char text[32];
@@ -631,6 +646,8 @@ static void check_status(enum ibv_wc_status status, bool bulk, bool recv)
 	snprintf(text, sizeof(text), "status %d", recv ? IBV_WC_REM_OP_ERR : (int)status);
 	/* Whoever is first says why; the other may only see the connection end. */
 	check_both_down(recv ? NULL : text);
+	if (!recv)
+		check_names(strstr(peer_of(0)->why, text) ? peer_of(0)->why : peer_of(1)->why);
 	if (bulk) {
 		gy_verbs_ops.revoke(peer_of(0)->base.ep, memory[0], SLOT);
 		assert_true(all_sent(0));
