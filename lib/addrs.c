@@ -181,7 +181,8 @@ int gy_ips_local(const char *filter, struct gy_ip *ips, int max)
 	n = addrs_collect(list, filter, false, ips, max);
 	if (n == 0)
 		n = addrs_collect(list, filter, true, ips, max);
-	addrs_names(list, names, sizeof(names));
+	if (n == 0)
+		addrs_names(list, names, sizeof(names));
 	freeifaddrs(list);
 	if (n == -EINVAL)
 		gy_err("GYRE_TCP_INTERFACES: \"%s\" is not a list of interfaces and networks",
