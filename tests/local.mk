@@ -19,6 +19,7 @@ EXTRA_DIST += $(script_tests) \
 	%D%/multi/train.sh \
 	%D%/multi/train_default.sh \
 	%D%/multi/train_methods.sh \
+	%D%/multi/train_needs.sh \
 	%D%/run-test.sh
 
 unit_tests = \

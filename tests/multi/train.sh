@@ -2,19 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # train.sh - 4 ranks x batch 16 learn what 1 rank x batch 64 learns: the losses agree to rounding, and
 # a run repeated is the same run.  Ranks that cannot start say so with one voice.
-data=/usr/share/datasets/fashion-mnist
-train=${top_builddir:?}/bench/gyre-train
-if [ ! -x "$train" ]; then
-	echo "skipped: gyre-train is not built (Debian: apt install libopenblas-dev libjansson-dev zlib1g-dev)"
-	exit 77
-fi
-if [ ! -e $data/train-images-idx3-ubyte.gz ]; then
-	echo "skipped: no data (Debian: apt install dataset-fashion-mnist)"
-	exit 77
-fi
-
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=train_needs.sh
+. "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/train_needs.sh"
 
 # losses MODEL RANKS BATCH FILE: the loss of each epoch, one a line.  60 steps with a rate at which the
 # training is not chaotic, or rounding would grow within them.

@@ -2,19 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # train_methods.sh - gyre-train by each of its methods: it learns, a run that was stopped goes on as if it
 # had not been, to the bit where a run can be repeated, and methods that are the same give the same.
-data=/usr/share/datasets/fashion-mnist
-train=${top_builddir:?}/bench/gyre-train
-if [ ! -x "$train" ]; then
-	echo "skipped: gyre-train is not built (Debian: apt install libopenblas-dev libjansson-dev zlib1g-dev)"
-	exit 77
-fi
-if [ ! -e $data/train-images-idx3-ubyte.gz ]; then
-	echo "skipped: no data (Debian: apt install dataset-fashion-mnist)"
-	exit 77
-fi
-
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=train_needs.sh
+. "${top_srcdir:-$(dirname "$0")/../..}/tests/multi/train_needs.sh"
 failed=0
 
 fail() {
