@@ -242,6 +242,13 @@ verbs_fake = \
 	%D%/unit/net_fake.c \
 	%D%/unit/net_fake.h \
 	%D%/unit/test_verbs.c \
+	%D%/unit/verbs_pair.c \
+	%D%/unit/verbs_pair.h \
+	%D%/unit/verbs_pair_fail.c \
+	%D%/unit/verbs_pair_meet.c \
+	%D%/unit/verbs_pair_mem.c \
+	%D%/unit/verbs_pair_order.c \
+	%D%/unit/verbs_pair_revoke.c \
 	$(verbs_fake)
 %C%_unit_test_verbs_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log \
 	-Wl,--wrap=getrlimit,--wrap=setrlimit
