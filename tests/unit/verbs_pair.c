@@ -101,7 +101,7 @@ static void on_sent(struct fake_peer *p, struct gy_grain *g)
 
 	assert_true(busy[rank][slot]);
 	busy[rank][slot] = false;
-	fill(memory[rank] + slot * SLOT, 0); /* its user's again */
+	fill(memory[rank] + slot * SLOT, 0);	/* its user's again */
 }
 
 /* ---- two ranks ---- */

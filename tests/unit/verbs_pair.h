@@ -13,18 +13,18 @@
 
 #define TIMEOUT_MS 10000
 #define SLOTS 16
-#define GRAINS 80 /* most tests use SLOTS of them */
+#define GRAINS 80			/* most tests use SLOTS of them */
 #define SLOT 4096
 
 extern struct fake ranks[2];
-extern char *memory[2]; /* registered, GRAINS of SLOT bytes each for out and in */
+extern char *memory[2];			/* registered, GRAINS of SLOT bytes each for out and in */
 extern unsigned written[2], unfit[2];
 extern struct gy_grain grains[2][GRAINS];
 extern bool busy[2][GRAINS];
-extern bool awaited[2][GRAINS]; /* the other has not heard of it */
-extern unsigned more; /* grains are of a stream that begins in slot 0; or 0 */
-extern uint64_t *draw; /* whether they are pooled, and how many follow */
-extern bool expels; /* the next upcall ends its endpoint */
+extern bool awaited[2][GRAINS];		/* the other has not heard of it */
+extern unsigned more;			/* grains are of a stream that begins in slot 0; or 0 */
+extern uint64_t *draw;			/* whether they are pooled, and how many follow */
+extern bool expels;			/* the next upcall ends its endpoint */
 extern bool expel_drains;
 
 struct fake_peer *peer_of(int rank);

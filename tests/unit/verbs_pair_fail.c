@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * verbs_pair_fail.c - what fails in flight: every completion status, requests that cannot be posted,
- * what a device says of itself.
+ * verbs_pair_fail.c - what fails in flight: every completion status, requests that cannot be
+ * posted, what a device says of itself.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static void check_both_down(const char *what)
 	if (what && !strstr(peer_of(0)->why, what) && !strstr(peer_of(1)->why, what))
 		fail_msg("\"%s\" is in neither \"%s\" nor \"%s\"", what, peer_of(0)->why,
 			 peer_of(1)->why);
-	assert_int_equal(vf.qps, 0); /* so nobody writes here any more */
+	assert_int_equal(vf.qps, 0);	/* so nobody writes here any more */
 	assert_int_equal(say(0, 8), -ENOTCONN);
 	assert_int_equal(gy_verbs_ops.bulk(peer_of(0)->base.ep, &grains[0][0]), -ENOTCONN);
 }
@@ -127,9 +127,7 @@ void test_device_events(void **state)
 void test_qp_events(void **state)
 {
 	static const enum ibv_event_type ends[] = {
-		IBV_EVENT_QP_FATAL,
-		IBV_EVENT_QP_REQ_ERR,
-		IBV_EVENT_QP_ACCESS_ERR,
+		IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_QP_ACCESS_ERR,
 	};
 	unsigned k;
 

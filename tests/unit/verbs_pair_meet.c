@@ -12,8 +12,8 @@ void test_next_address(void **state)
 	unsigned i;
 
 	for (i = 0; i < 2; i++) {
-		vf.deaf[1][1] = true; /* the one that is tried first */
-		vf.lost = i; /* without a word of the device */
+		vf.deaf[1][1] = true;	/* the one that is tried first */
+		vf.lost = i;		/* without a word of the device */
 		open_ranks();
 		start_connecting();
 		while (i && !peer_of(0)->up) {
@@ -38,7 +38,8 @@ void test_route(void **state)
 		vf.no_cm = i == 5;
 		vf.cm_fails = i < 5 ? i : 0;
 		connect_ranks();
-		assert_int_equal(ep_of(0)->route.sl + ep_of(1)->route.sl, expected[i]);
+		assert_int_equal(ep_of(0)->route.sl + ep_of(1)->route.sl,
+				 expected[i]);
 		assert_int_equal(say(0, 8), 0);
 		fake_until(ranks, 2, peer_of(1)->delivered == 1);
 		close_ranks();
@@ -73,11 +74,12 @@ void test_meeting_fails(void **state)
 		vf.inline_max = 1000;
 		*(n % 2 ? &vf.fail_qp : &vf.fail_modify) = (n + 1) / 2;
 		start_connecting();
-		fake_until(ranks, 2, (peer_of(0)->up && peer_of(1)->up) || (unfit[0] && unfit[1]));
+		fake_until(ranks, 2,
+			   (peer_of(0)->up && peer_of(1)->up) || (unfit[0] && unfit[1]));
 		close_ranks();
 	}
 	open_ranks();
-	vf.fail_reg = 1; /* the ring */
+	vf.fail_reg = 1;		/* the ring */
 	start_connecting();
 	fake_until(ranks, 2, unfit[0] && unfit[1]);
 	close_ranks();

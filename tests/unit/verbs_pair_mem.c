@@ -151,7 +151,7 @@ void test_pool_shrinks(void **state)
 	assert_int_equal(pool_with(8 * mib, RLIM_INFINITY, 0), all);
 	assert_true(locked_soft == RLIM_INFINITY);
 	assert_int_equal(pool_with(8 * mib, 32 * mib, 32 * mib), all);
-	assert_int_equal(pool_with(8 * mib, 8 * mib, 0), all); /* it has privileges */
+	assert_int_equal(pool_with(8 * mib, 8 * mib, 0), all);	/* it has privileges */
 	assert_int_equal(nwarned, 0);
 
 	got = pool_with(8 * mib, 8 * mib, 8 * mib);

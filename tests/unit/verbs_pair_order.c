@@ -58,7 +58,7 @@ void test_signals(void **state)
 	vf.hold = false;
 	verbs_fake_move(1000, &seed);
 	fake_until(ranks, 2, all_sent(0) && written[1] == SLOTS);
-	assert_int_equal(vf.send_completions, 2); /* of each queue pair */
+	assert_int_equal(vf.send_completions, 2);	/* of each queue pair */
 	assert_int_equal(vf.empty_writes, 0);
 	close_ranks();
 }
@@ -98,7 +98,7 @@ void test_went(void **state)
 	assert_int_equal(say(1, 8), 0);
 	fake_until(ranks, 2, !busy[0][0] && !busy[0][1] && !busy[0][2] && !busy[0][3]);
 	assert_true(busy[0][4] && !vf.send_completions && !vf.empty_writes);
-	gy_verbs_ops.arm(ranks[0].nic); /* before sleeping all are asked for */
+	gy_verbs_ops.arm(ranks[0].nic);	/* before sleeping all are asked for */
 	fake_until(ranks, 2, all_sent(0));
 	assert_int_equal(vf.empty_writes, 1);
 
@@ -195,7 +195,7 @@ void test_full_tail(void **state)
 	vf.empty_writes = 0;
 	vf.hold = true;
 	for (i = 0; i < VERBS_BULK_SQ; i++) {
-		more = i ? GRAINS : 0; /* so the last is not signalled */
+		more = i ? GRAINS : 0;		/* so the last is not signalled */
 		assert_int_equal(write_slot(0, i), 0);
 	}
 	assert_int_equal(write_slot(0, i), -EAGAIN);

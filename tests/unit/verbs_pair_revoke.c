@@ -70,7 +70,7 @@ void test_expelled(void **state)
 		connect_ranks();
 		pump(4);
 		peer_of(1)->deliver = on_message;
-		assert_int_equal(say(1, 8), 0); /* there is something to drain */
+		assert_int_equal(say(1, 8), 0);	/* there is something to drain */
 		if (k & 1)
 			send_grains();
 		for (i = 0; i < 100; i++)
