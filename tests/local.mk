@@ -30,7 +30,11 @@ unit_tests = \
 	%D%/unit/test_comm \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
+	%D%/unit/test_delayed_facts \
 	%D%/unit/test_delayed_faults \
+	%D%/unit/test_delayed_late \
+	%D%/unit/test_delayed_led \
+	%D%/unit/test_delayed_schedule \
 	%D%/unit/test_delayed_adapt \
 	%D%/unit/test_delayed_attr \
 	%D%/unit/test_delayed_save \
@@ -81,7 +85,7 @@ LONG_TESTS += %D%/multi/train_default.sh %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS
-unit_tests += %D%/unit/test_verbs %D%/unit/test_verbs_path
+unit_tests += %D%/unit/test_verbs %D%/unit/test_verbs_path %D%/unit/test_verbs_registered
 endif
 
 if HAVE_CMOCKA
@@ -110,11 +114,16 @@ endif
 	%D%/unit/test_kernels.c
 # Delayed collectives in the simulator.
 delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
-LONG_TESTS += %D%/unit/test_delayed_faults
+LONG_TESTS += %D%/unit/test_delayed_faults %D%/unit/test_delayed_late %D%/unit/test_delayed_led
 %C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_attr_SOURCES = %D%/unit/test_delayed_attr.c $(delayed_job)
 %C%_unit_test_delayed_attr_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_facts_SOURCES = %D%/unit/test_delayed_facts.c $(delayed_job)
+%C%_unit_test_delayed_facts_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_late_SOURCES = %D%/unit/test_delayed_late.c $(delayed_job)
+%C%_unit_test_delayed_led_SOURCES = %D%/unit/test_delayed_led.c $(delayed_job)
+%C%_unit_test_delayed_schedule_SOURCES = %D%/unit/test_delayed_schedule.c $(delayed_job)
 # And with processes.
 check_PROGRAMS += %D%/multi/test_delayed
 TESTS += %D%/multi/test_delayed
@@ -254,6 +263,10 @@ verbs_fake = \
 	-Wl,--wrap=getrlimit,--wrap=setrlimit
 %C%_unit_test_verbs_path_SOURCES = \
 	%D%/unit/test_verbs_path.c \
+	$(verbs_fake) \
+	$(inproc_sources)
+%C%_unit_test_verbs_registered_SOURCES = \
+	%D%/unit/test_verbs_registered.c \
 	$(verbs_fake) \
 	$(inproc_sources)
 # Between the simulated transport and the engine.

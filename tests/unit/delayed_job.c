@@ -4,6 +4,11 @@
  */
 #include "tests/unit/delayed_job.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -178,4 +183,52 @@ void job_step(float *x, int rank)
 
 	for (i = 0; i < COUNT; i++)
 		x[i] += job_update(rank, i);
+}
+
+int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank);
+	const unsigned p = j->attr.period, delay = j->attr.delay;
+	struct gyre_delayed *d;
+	struct gyre_tick t;
+	unsigned n, i;
+	int err;
+
+	for (i = 0; i < COUNT; i++)
+		j->x[me][i] = job_initial(i);
+	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	if (err)
+		return err;
+	for (n = 1; n <= j->ticks && !err; n++) {
+		const unsigned k = n >= delay ? (n - delay) / p : 0;
+
+		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(d, 1, &t);
+		if (!err && (t.tick != n || t.applied != k))
+			err = -EBADMSG;
+		for (i = 0; i < COUNT && !err; i++) {
+			const float want = job_initial(i) +
+					   (float)(p * k) * job_mean_update(j->nranks, i) +
+					   (float)(n - p * k) * job_update(me, i);
+
+			if (j->x[me][i] != want) {
+				printf("rank %d, tick %u, element %u: %g, not %g\n", me, n, i,
+				       (double)j->x[me][i], (double)want);
+				err = -EBADMSG;
+			}
+		}
+	}
+	if (!err)
+		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(d);
+	return err;
+}
+
+void job_check_equal(const struct job *j)
+{
+	int r;
+
+	for (r = 1; r < j->nranks; r++)
+		assert_memory_equal(j->x[r], j->x[0], sizeof(j->x[0]));
 }

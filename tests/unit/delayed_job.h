@@ -51,4 +51,12 @@ float job_update(int rank, unsigned i);
 float job_mean_update(int nranks, unsigned i);
 float job_initial(unsigned i);
 void job_step(float *x, int rank);
+
+/*
+ * A job's fn: oracle 1.  With constant updates, x after each tick n is what it began with, the mean
+ * updates of the p K ticks in the K rounds merged so far, and the rank's own ones since.
+ */
+int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx);
+/* That all ranks' x are equal. */
+void job_check_equal(const struct job *j);
 #endif
