@@ -16,8 +16,6 @@ struct method_of_delayed {
 	struct gyre_delayed **handles;
 	uint64_t *rounds; /* of each, the last that was posted */
 	int nhandles;
-	uint64_t ticks;
-	uint64_t switch_at; /* tick at which the period becomes that of the options; 0: never */
 };
 
 static struct method_of_delayed *to_delayed(struct method *m)
@@ -51,11 +49,6 @@ static void delayed_attr_local(struct gyre_delayed_attr *attr, const struct opti
 	gyre_local_sgd_attr(attr, opt->period);
 }
 
-static void delayed_attr_postlocal(struct gyre_delayed_attr *attr, const struct options *opt)
-{
-	gyre_local_sgd_attr(attr, 1);
-}
-
 static void delayed_attr_cocod(struct gyre_delayed_attr *attr, const struct options *opt)
 {
 	gyre_cocod_attr(attr, opt->period);
@@ -84,18 +77,21 @@ static const struct {
 	{ "dts-overwrite", delayed_attr_dts_overwrite },
 	{ "lasgd", delayed_attr_lasgd },
 	{ "local", delayed_attr_local },
-	{ "postlocal", delayed_attr_postlocal },
 	{ "cocod", delayed_attr_cocod },
 	{ "slowmo", delayed_attr_slowmo },
 	{ "diloco", delayed_attr_diloco },
 	{ "async-diloco", delayed_attr_async_diloco },
 };
 
-static void delayed_attr(struct gyre_delayed_attr *attr, const struct options *opt)
+static void delayed_attr(struct gyre_delayed_attr *attr, const struct method *m)
 {
+	const struct options *opt = m->env.opt;
 	size_t i;
 
 	gyre_delayed_attr_init(attr);
+	if (m->row->takes & METHODS_SWITCH) /* the one that needs to know how long an epoch is */
+		gyre_postlocal_sgd_attr(attr, opt->period,
+					(uint32_t)(opt->switch_epoch * m->env.steps));
 	for (i = 0; i < sizeof(delayed_methods) / sizeof(*delayed_methods); i++)
 		if (strcmp(delayed_methods[i].name, opt->method) == 0)
 			delayed_methods[i].fill(attr, opt);
@@ -132,9 +128,7 @@ static int delayed_open(struct method *m)
 	struct gyre_delayed_attr attr;
 	int err;
 
-	delayed_attr(&attr, opt);
-	if (m->row->takes & METHODS_SWITCH)
-		d->switch_at = 1 + (uint64_t)(opt->switch_epoch * m->env.steps);
+	delayed_attr(&attr, m);
 	m->grads = calloc(m->env.nparams + 1, sizeof(*m->grads));
 	d->handles = calloc((size_t)opt->fragments, sizeof(*d->handles));
 	d->rounds = calloc((size_t)opt->fragments, sizeof(*d->rounds));
@@ -148,14 +142,6 @@ static int delayed_open(struct method *m)
 	if (err)
 		delayed_close(m);
 	return err;
-}
-
-/* Post-local SGD, of one fragment: all ranks are at the same tick, and nothing is in flight. */
-static int delayed_switch(struct method_of_delayed *d)
-{
-	if (d->ticks != d->switch_at)
-		return 0;
-	return gyre_delayed_set(d->handles[0], 0, d->base.env.opt->period, 0, NULL);
 }
 
 static int delayed_tick_one(struct method_of_delayed *d, int i)
@@ -175,10 +161,8 @@ static int delayed_tick(struct method *m)
 {
 	const double start = clock_seconds();
 	struct method_of_delayed *d = to_delayed(m);
-	int err, i;
+	int err = 0, i;
 
-	d->ticks++;
-	err = delayed_switch(d);
 	for (i = 0; !err && i < d->nhandles; i++)
 		err = delayed_tick_one(d, i);
 	m->exposed += clock_seconds() - start;
@@ -200,9 +184,7 @@ static int delayed_save(struct method *m, method_write_fn write, void *arg)
 	struct method_of_delayed *d = to_delayed(m);
 	int err, i;
 
-	err = write(arg, &d->ticks, sizeof(d->ticks));
-	if (!err)
-		err = write(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
+	err = write(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
 	for (i = 0; !err && i < d->nhandles; i++)
 		err = gyre_delayed_save(d->handles[i], write, arg);
 	return err;
@@ -213,9 +195,7 @@ static int delayed_load(struct method *m, method_read_fn read, void *arg)
 	struct method_of_delayed *d = to_delayed(m);
 	int err, i;
 
-	err = read(arg, &d->ticks, sizeof(d->ticks));
-	if (!err)
-		err = read(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
+	err = read(arg, d->rounds, (size_t)d->nhandles * sizeof(*d->rounds));
 	err = method_agree(m, err);
 	for (i = 0; !err && i < d->nhandles; i++)
 		err = gyre_delayed_load(d->handles[i], read, arg);

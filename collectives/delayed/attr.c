@@ -101,6 +101,28 @@ static int check_period(const struct gyre_delayed_attr *a, char *why, size_t len
 	return 0;
 }
 
+static int check_switch(const struct gyre_delayed_attr *a, char *why, size_t len)
+{
+	struct gyre_delayed_attr after = *a;
+	char text[100];
+
+	if (!a->switch_tick && !a->switch_period)
+		return 0;
+	if (!a->switch_tick || !a->switch_period)
+		return wrong(why, len, "switch_tick is %u, and switch_period %u: both or none",
+			     a->switch_tick, a->switch_period);
+	if (a->trigger != GYRE_TRIGGER_PERIOD)
+		return wrong(why, len, "switch_tick needs trigger PERIOD: trigger %d",
+			     (int)a->trigger);
+	if (a->flags & GYRE_DELAYED_ADAPT)
+		return wrong(why, len, "ADAPT chooses the period itself: switch_tick %u",
+			     a->switch_tick);
+	after.period = a->switch_period;
+	if (!check_period(&after, text, sizeof(text)))
+		return 0;
+	return wrong(why, len, "switch_period: %s", text);
+}
+
 static int check_trigger(const struct gyre_delayed_attr *a, int nranks, char *why, size_t len)
 {
 	const bool led = a->trigger == GYRE_TRIGGER_READY_ALL || a->trigger == GYRE_TRIGGER_QUORUM;
@@ -144,10 +166,8 @@ static uint64_t ring_ticks(uint64_t ticks, uint64_t period)
 	return ticks ? (ticks + period - 1) / period : 1;
 }
 
-uint64_t gy_delayed_ring(const struct gyre_delayed_attr *a)
+static uint64_t ring_of(const struct gyre_delayed_attr *a, uint64_t period)
 {
-	const uint64_t period = a->trigger == GYRE_TRIGGER_PERIOD ? a->period : 1;
-
 	if (a->payload == GYRE_PAYLOAD_MODEL || a->trigger == GYRE_TRIGGER_READY_ALL)
 		return 1;
 	if (a->trigger == GYRE_TRIGGER_QUORUM) /* one to be merged, one that others begin */
@@ -161,16 +181,25 @@ uint64_t gy_delayed_ring(const struct gyre_delayed_attr *a)
 	       (a->merge == GYRE_MERGE_OVERWRITE && a->delay && a->delay % period == 0);
 }
 
+uint64_t gy_delayed_ring(const struct gyre_delayed_attr *a)
+{
+	if (a->trigger != GYRE_TRIGGER_PERIOD)
+		return ring_of(a, 1);
+	return gy_max(ring_of(a, a->period), a->switch_tick ? ring_of(a, a->switch_period) : 0);
+}
+
 static int check_ring(const struct gyre_delayed_attr *a, char *why, size_t len)
 {
 	const uint64_t need = gy_delayed_ring(a);
+	const uint32_t period = a->switch_tick ? (uint32_t)gy_min(a->period, a->switch_period)
+					       : a->period;
 
 	if (a->ring > GY_DELAYED_RING_MAX || need > GY_DELAYED_RING_MAX)
 		return wrong(why, len, "ring is %u, %llu are needed, and %d is the most", a->ring,
 			     (unsigned long long)need, GY_DELAYED_RING_MAX);
 	if (a->ring && a->ring < need && a->apply == GYRE_APPLY_FIXED)
 		return wrong(why, len, "ring is %u: delay %u and period %u need %llu", a->ring,
-			     a->delay, a->period, (unsigned long long)need);
+			     a->delay, period, (unsigned long long)need);
 	return 0;
 }
 
@@ -185,6 +214,8 @@ int gy_delayed_check(const struct gyre_delayed_attr *a, int nranks, char *why, s
 		err = check_payload(a, why, len);
 	if (!err)
 		err = check_period(a, why, len);
+	if (!err)
+		err = check_switch(a, why, len);
 	if (!err)
 		err = check_trigger(a, nranks, why, len);
 	if (!err)

@@ -40,6 +40,7 @@ static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing
 	own->next = d->next;
 	own->taken = d->taken;
 	own->nsets = d->nsets;
+	own->switched = d->switched;
 	own->nchanges = d->nchanges;
 	own->delay = d->attr.delay;
 	own->period = d->attr.period;
@@ -109,6 +110,7 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 	attr.delay = delay;
 	attr.period = period;
 	attr.ring = d->nrounds;
+	attr.switch_tick = attr.switch_period = 0;
 	own.err = gy_delayed_check(&attr, d->comm->size, own.why, sizeof(own.why));
 	if (!own.err && d->nchanges == GY_DELAYED_CHANGES) {
 		own.err = -EBUSY;
@@ -122,6 +124,7 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 		gy_max(from_round, GY_STANDING_MOST(d->standings, d->calls->size, posted) + 1);
 	change.not_before = GY_STANDING_MOST(d->standings, d->calls->size, tick) + 1;
 	gy_engine_enter(&d->ctx->engine);
+	d->switched = true;
 	gy_delayed_change(d, &change);
 	gy_engine_leave(&d->ctx->engine);
 	if (round)
@@ -151,6 +154,8 @@ static void drain_settle(struct gyre_delayed *d, uint64_t last)
 	int i;
 
 	gy_engine_enter(e);
+	if (!d->switched && GY_STANDING_MOST(d->standings, d->calls->size, switched))
+		gy_delayed_switch(d);
 	d->epoch++;
 	d->grace_ends = 0;
 	if (gy_delayed_is_led(d)) {

@@ -53,6 +53,8 @@ static const struct field {
 	FIELD(delay, FIELD_INT),
 	FIELD(period, FIELD_INT),
 	FIELD(phase, FIELD_INT),
+	FIELD(switch_tick, FIELD_INT),
+	FIELD(switch_period, FIELD_INT),
 	FIELD(min_steps, FIELD_INT),
 	FIELD(quorum, FIELD_INT),
 	FIELD(grace_ms, FIELD_INT),
@@ -341,6 +343,7 @@ static void create_counts(struct gyre_delayed *d)
 	d->last_post = d->attr.trigger == GYRE_TRIGGER_PERIOD ? d->attr.phase : 0;
 	d->next = (uint64_t)d->attr.phase + d->attr.period;
 	d->start = gy_delayed_is_led(d) ? 0 : GY_NO_TICK;
+	d->switched = !d->attr.switch_tick;
 }
 
 int gyre_delayed_create(const struct gyre_delayed_attr *attr, void *x, struct gyre_comm *comm,

@@ -98,6 +98,7 @@ struct gy_delayed_standing {
 	uint64_t tick, next, taken;
 	uint64_t nsets;
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];
+	uint64_t switched;
 	uint32_t nchanges;
 	uint32_t delay, period;
 	int32_t err;
@@ -130,6 +131,7 @@ struct gyre_delayed {
 	uint64_t last_post;		/* tick */
 	uint64_t taken;			/* tick of the last contribution */
 	uint64_t next;			/* PERIOD: tick of the next trigger */
+	bool switched;			/* switch_tick is behind, or overruled, or not given */
 	uint64_t last_apply;		/* apply tick of the last round that has one */
 	double weight;			/* the last that was not 0 */
 	bool residue; /* a filter or narrow wire may have left some progress */
@@ -299,4 +301,6 @@ void gy_delayed_begin(struct gyre_delayed *d);
 void gy_delayed_change(struct gyre_delayed *d, const struct gy_delayed_change *change);
 /* Puts changes in force that are due for round d->posted + 1.  Token held. */
 void gy_delayed_changes_take(struct gyre_delayed *d);
+/* The period becomes switch_period, from the next round on.  Token held. */
+void gy_delayed_switch(struct gyre_delayed *d);
 #endif

@@ -89,6 +89,18 @@ int gyre_local_sgd_attr(struct gyre_delayed_attr *attr, uint32_t period)
 	return 0;
 }
 
+int gyre_postlocal_sgd_attr(struct gyre_delayed_attr *attr, uint32_t period, uint32_t switch_tick)
+{
+	int err = preset_period(attr, "gyre_postlocal_sgd_attr", 0, switch_tick ? 1 : period);
+
+	if (err)
+		return err;
+	attr->payload = GYRE_PAYLOAD_MODEL;
+	attr->switch_tick = switch_tick;
+	attr->switch_period = switch_tick ? period : 0;
+	return 0;
+}
+
 int gyre_cocod_attr(struct gyre_delayed_attr *attr, uint32_t period)
 {
 	int err = preset_period(attr, "gyre_cocod_attr", period, period);

@@ -145,6 +145,7 @@ static void schedule_take(struct gyre_delayed *d, int n, const struct verdict *v
 			s = &d->standings[r];
 	d->nsets = s->nsets;
 	d->nchanges = s->nchanges;
+	d->switched = s->switched;
 	d->attr.delay = s->delay;
 	d->attr.period = s->period;
 	memcpy(d->changes, s->changes, sizeof(d->changes));

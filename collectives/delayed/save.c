@@ -56,6 +56,7 @@ static void save_take(struct gyre_delayed *d, struct gy_save_state *s)
 	s->delay = d->attr.delay;
 	s->period = d->attr.period;
 	s->model_known = d->model_known;
+	s->switched = d->switched;
 	s->nsets = d->nsets;
 	s->nchanges = d->nchanges;
 	s->weight = d->weight;
@@ -266,6 +267,7 @@ static void load_put(struct gyre_delayed *d, const struct gy_save_state *s, uint
 	d->attr.delay = (uint32_t)s->delay;
 	d->attr.period = (uint32_t)s->period;
 	d->model_known = s->model_known;
+	d->switched = s->switched;
 	d->nsets = s->nsets;
 	d->nchanges = (unsigned)s->nchanges;
 	d->weight = s->weight;

@@ -12,7 +12,7 @@
 #include "collectives/delayed/delayed.h"
 
 #define GY_SAVE_MAGIC UINT64_C(0x31796c6465727967)		/* "gyredly1" */
-#define GY_SAVE_VERSION 1
+#define GY_SAVE_VERSION 2
 #define GY_SAVE_PREFIX 4					/* words before all others */
 #define GY_SAVE_FIELDS 32					/* at most */
 
@@ -27,7 +27,7 @@ struct gy_save_round {
 /* The numbers of struct gyre_delayed, in its own words. */
 struct gy_save_state {
 	uint64_t tick, posted, done, applied, last_post, taken, next, last_apply, delay, period;
-	uint64_t model_known, nsets, nchanges;
+	uint64_t model_known, switched, nsets, nchanges;
 	double weight, model_sum;
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];
 	struct gyre_delayed_stats stats;

@@ -110,6 +110,7 @@ static void save_numbers(struct gy_save_words *w, struct gy_save_state *s)
 	save_u64(w, &s->delay);
 	save_u64(w, &s->period);
 	save_u64(w, &s->model_known);
+	save_u64(w, &s->switched);
 	save_u64(w, &s->nsets);
 	save_u64(w, &s->nchanges);
 	save_double(w, &s->weight);
@@ -148,6 +149,8 @@ static size_t save_describe(const struct gyre_delayed *d, struct save_field *out
 		{ "commit", a->commit },
 		{ "flags", a->flags },
 		{ "phase", a->phase },
+		{ "switch_tick", a->switch_tick },
+		{ "switch_period", a->switch_period },
 		{ "min_steps", a->min_steps },
 		{ "quorum", a->quorum },
 		{ "max_delay", a->max_delay },

@@ -40,6 +40,17 @@ void gy_delayed_change(struct gyre_delayed *d, const struct gy_delayed_change *c
 	gy_delayed_changes_take(d);
 }
 
+/* Changes that wait have come by gyre_delayed_set, after which there is no switch. */
+void gy_delayed_switch(struct gyre_delayed *d)
+{
+	gy_assert(!d->switched && !d->nchanges);
+	d->switched = true;
+	gy_delayed_change(d, &(struct gy_delayed_change){ .round = d->posted + 1,
+							  .not_before = d->tick,
+							  .delay = d->attr.delay,
+							  .period = d->attr.switch_period });
+}
+
 /* ---- triggers ---- */
 
 static bool trigger_is_due(const struct gyre_delayed *d)
@@ -139,6 +150,8 @@ static void tick_count(struct gyre_delayed *d, int change)
 {
 	gy_engine_enter(&d->ctx->engine);
 	d->tick += (uint64_t)change;
+	if (!d->switched && d->tick > d->attr.switch_tick)
+		gy_delayed_switch(d);
 	gy_engine_leave(&d->ctx->engine);
 }
 

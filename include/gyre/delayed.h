@@ -138,6 +138,8 @@ struct gyre_delayed_attr {
 	unsigned flags;			/* enum gyre_delayed_flags */
 	uint32_t delay;			/* ticks; 0: merged in the call that posts, which waits */
 	uint32_t period, phase;		/* PERIOD: ticks */
+	/* PERIOD: after tick switch_tick the period is switch_period; 0, 0: it stays */
+	uint32_t switch_tick, switch_period;
 	uint32_t min_steps;		/* READY_ALL, QUORUM: ticks */
 	uint32_t quorum, grace_ms;	/* QUORUM: ranks, milliseconds */
 	uint32_t max_delay;		/* AGREED, ARRIVAL: ticks; ARRIVAL: 0 is no limit */
@@ -197,6 +199,8 @@ int gyre_dts_attr(struct gyre_delayed_attr *attr, uint32_t delay, uint32_t perio
 /* Locally asynchronous SGD: models averaged when all have done min_steps, merged on arrival. */
 int gyre_lasgd_attr(struct gyre_delayed_attr *attr, uint32_t min_steps);
 int gyre_local_sgd_attr(struct gyre_delayed_attr *attr, uint32_t period);
+/* Averages in each step up to tick switch_tick, and from there on every period steps. */
+int gyre_postlocal_sgd_attr(struct gyre_delayed_attr *attr, uint32_t period, uint32_t switch_tick);
 int gyre_cocod_attr(struct gyre_delayed_attr *attr, uint32_t period);
 int gyre_slowmo_attr(struct gyre_delayed_attr *attr, uint32_t period, double lr, double momentum);
 /* asynchronous: the result is merged one period later. */
@@ -209,9 +213,8 @@ int gyre_streaming_diloco_attr(struct gyre_delayed_attr *attr, uint32_t period, 
 
 /*
  * Collective, blocking.  x is the caller's and must stay until destroy; all ranks' x should be
- * equal (DELTA: rank 0's is taken as the anchor and written to all).  x is NULL for RAW.
- * Post-local SGD: create with delay 0, period 1, and gyre_delayed_set later.  MT-Safe for
- * different comms.
+ * equal (DELTA: rank 0's is taken as the anchor and written to all).  x is NULL for RAW.  MT-Safe
+ * for different comms.
  * Errors, on all ranks alike: -EINVAL (a field is wrong or differs between ranks; the log names it
  * and the values), -ENOMEM, the failure of comm.
  */
@@ -245,6 +248,7 @@ int gyre_delayed_result(struct gyre_delayed *d, int wait, struct gyre_round *res
  * Collective, blocking: from the first round on that no rank has posted, and not before
  * from_round, these hold; *round (may be NULL) says which that is.  PERIOD: counted from the post
  * before it, and not before the tick after this call's.  Apply ticks stay in the order of rounds.
+ * A switch of the period (switch_tick) that has not taken place yet does not any more.
  * Where a rank may have to wait in a tick for another (FIXED, AGREED, max_delay), all call this,
  * and drain, after the same tick.  Errors: -EINVAL (as for create), -EBUSY (8 changes have not
  * taken effect yet).

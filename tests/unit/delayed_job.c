@@ -98,15 +98,20 @@ struct gyre_delayed_attr job_draw(uint64_t *rng)
 	if (a.trigger == GYRE_TRIGGER_READY_ALL)
 		a.flags |= *rng >> 51 & 1 ? GYRE_DELAYED_IN_TURN : 0;
 	a.flags |= *rng >> 50 & 1 ? GYRE_DELAYED_WEIGHT_STEPS : 0;
+	if (a.trigger == GYRE_TRIGGER_PERIOD && *rng >> 52 & 1) {
+		a.switch_tick = 1 + (uint32_t)(*rng >> 53 & 15);
+		a.switch_period = a.period + (uint32_t)(*rng >> 57 & 3);
+	}
 	return a;
 }
 
 static void job_print_attr(const struct gyre_delayed_attr *a)
 {
 	printf("trigger %d, apply %d, merge %d, payload %d, commit %d, wire %d, flags %u, "
-	       "delay %u, period %u, margin %u, grace %u, %s, %s, outer_lr %g\n",
+	       "delay %u, period %u, switch %u to %u, margin %u, grace %u, %s, %s, outer_lr %g\n",
 	       (int)a->trigger, (int)a->apply, (int)a->merge, (int)a->payload, (int)a->commit,
-	       (int)a->wire, a->flags, a->delay, a->period, a->margin, a->grace_ms,
+	       (int)a->wire, a->flags, a->delay, a->period, a->switch_tick, a->switch_period,
+	       a->margin, a->grace_ms,
 	       a->filter ? "filter" : "", a->outer ? "outer" : "", a->outer_lr);
 }
 

@@ -372,6 +372,7 @@ static void bad_attr(struct env *env)
 	BAD(gyre_dts_attr(null, 1, 1), "attr");
 	BAD(gyre_lasgd_attr(null, 1), "attr");
 	BAD(gyre_local_sgd_attr(null, 1), "attr");
+	BAD(gyre_postlocal_sgd_attr(null, 4, 100), "attr");
 	BAD(gyre_cocod_attr(null, 1), "attr");
 	BAD(gyre_slowmo_attr(null, 1, 1, 0), "attr");
 	BAD(gyre_diloco_attr(null, 1, 1, 0, 0), "attr");

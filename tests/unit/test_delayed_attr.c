@@ -108,6 +108,49 @@ static void spoil_alpha(struct gyre_delayed_attr *a, int rank)
 	a->alpha = 1.5;
 }
 
+static void spoil_switch(struct gyre_delayed_attr *a, int rank)
+{
+	a->switch_tick = 5;
+}
+
+static void spoil_switch_period(struct gyre_delayed_attr *a, int rank)
+{
+	a->payload = GYRE_PAYLOAD_MODEL;
+	a->delay = a->period = 4;
+	a->switch_tick = 5;
+	a->switch_period = 3;
+}
+
+static void spoil_switch_trigger(struct gyre_delayed_attr *a, int rank)
+{
+	a->trigger = GYRE_TRIGGER_READY_ALL;
+	a->min_steps = 1;
+	a->switch_tick = 5;
+	a->switch_period = 3;
+}
+
+static void spoil_switch_adapt(struct gyre_delayed_attr *a, int rank)
+{
+	a->flags = GYRE_DELAYED_ADAPT;
+	a->switch_tick = 5;
+	a->switch_period = 3;
+}
+
+static void spoil_switch_ring(struct gyre_delayed_attr *a, int rank)
+{
+	a->delay = 9;
+	a->period = 9;
+	a->switch_tick = 5;
+	a->switch_period = 2;
+	a->ring = 4;
+}
+
+static void differ_switch(struct gyre_delayed_attr *a, int rank)
+{
+	a->switch_tick = rank == 1 ? 6 : 5;
+	a->switch_period = 3;
+}
+
 static void differ_delay(struct gyre_delayed_attr *a, int rank)
 {
 	a->delay = rank == 2 ? 3 : 2;
@@ -145,6 +188,13 @@ static const struct wrong wrongs[] = {
 	{ spoil_turn, "IN_TURN needs trigger" },
 	{ spoil_overwrite, "delay 3, period 2" },
 	{ spoil_alpha, "alpha is 1.5" },
+	{ spoil_switch, "switch_tick is 5, and switch_period 0" },
+	{ spoil_switch_period, "switch_period: payload MODEL needs delay <= period: delay 4, "
+			       "period 3" },
+	{ spoil_switch_trigger, "switch_tick needs trigger PERIOD" },
+	{ spoil_switch_adapt, "ADAPT chooses the period itself: switch_tick 5" },
+	{ spoil_switch_ring, "ring is 4: delay 9 and period 2 need 5" },
+	{ differ_switch, "switch_tick is 5 on rank 0, and 6 on rank 1" },
 	{ differ_delay, "delay is 2 on rank 0, and 3 on rank 2" },
 	{ differ_count, "count is 37 on rank 0, and 36 on rank 1" },
 	{ differ_alpha, "alpha is 0.5 on rank 0, and 0.25 on rank 2" },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_delayed_facts.c - the algebra that delayed collectives rest on: updates are exchanged and not
- * gradients, optimizers stay local, and what is left out of a contribution comes later.
+ * test_delayed_facts.c - the algebra that delayed collectives rest on: updates are exchanged and
+ * not gradients, optimizers stay local, and what is left out of a contribution comes later.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_delayed_late.c - delayed collectives when the network, or a rank, is slower than the delay: who
- * waits, for how long, and that nothing else changes.
+ * test_delayed_late.c - delayed collectives when the network, or a rank, is slower than the delay:
+ * who waits, for how long, and that nothing else changes.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -253,6 +253,9 @@ static void test_methods(void **state)
 	save_compare("cocod", &a);
 	a.wire = GYRE_BF16;
 	save_compare("cocod, bf16", &a);
+	gyre_postlocal_sgd_attr(&a, 4, 6);
+	a.count = COUNT;
+	save_compare("post-local", &a);
 	gyre_diloco_attr(&a, 4, 0.7, 0.9, 1);
 	a.count = COUNT;
 	save_compare("asynchronous diloco", &a);

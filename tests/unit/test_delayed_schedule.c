@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * test_delayed_schedule.c - delay and period of delayed collectives that change: at the same round on
- * all ranks, and merged in order.
+ * test_delayed_schedule.c - delay and period of delayed collectives that change: at the same round
+ * on all ranks, and merged in order.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -97,10 +97,152 @@ static void test_set(void **state)
 	}
 }
 
+/* ---- a switch of the period at an agreed tick ---- */
+
+#define SWITCH_TICKS 60
+
+static struct trace {
+	float x[SWITCH_TICKS + 1][COUNT];	/* after each tick */
+	uint64_t posted[SWITCH_TICKS + 1];
+} traces[2][MAX_RANKS];
+
+/* What the second of two runs does by hand. */
+struct by_hand {
+	struct trace *traces;		/* of ranks */
+	unsigned set_after;		/* the tick; 0: does not call set */
+	uint32_t delay, period;
+	unsigned drain_after[2];
+};
+
+/* Depends on x, so that what once differs goes on to differ; not dyadic. */
+static void trace_step(float *x, int rank, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < COUNT; i++)
+		x[i] += 0.01f * (float)((i * 7 + n * 13 + (unsigned)rank * 5) % 17) - 0.03f * x[i];
+}
+
+static int trace_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const struct by_hand *hand = j->arg;
+	const int me = gy_sim_rank_id(rank);
+	struct trace *trace = &hand->traces[me];
+	struct gyre_delayed *d;
+	struct gyre_tick t;
+	unsigned n;
+	int err;
+
+	memset(j->x[me], 0, sizeof(j->x[me]));
+	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	for (n = 1; n <= SWITCH_TICKS && !err; n++) {
+		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
+		trace_step(j->x[me], me, n);
+		err = gyre_delayed_tick(d, 1, &t);
+		if (!err && n == hand->set_after)
+			err = gyre_delayed_set(d, hand->delay, hand->period, 0, NULL);
+		if (!err && (n == hand->drain_after[0] || n == hand->drain_after[1]))
+			err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+		trace->posted[n] = t.posted;
+		memcpy(trace->x[n], j->x[me], sizeof(trace->x[n]));
+	}
+	if (!err)
+		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(d);
+	return err;
+}
+
+static void trace_run(uint64_t seed, const struct gyre_delayed_attr *attr,
+		      const struct by_hand *hand)
+{
+	struct job j = { .nranks = 3, .seed = seed, .attr = *attr, .fn = trace_main, .arg = hand };
+
+	j.attr.count = COUNT;
+	assert_int_equal(job_run(&j), 0);
+	job_check_equal(&j);
+}
+
+/* Both runs have done the same at each tick. */
+static void trace_compare(void)
+{
+	int r;
+
+	for (r = 0; r < 3; r++)
+		assert_memory_equal(&traces[1][r], &traces[0][r], sizeof(traces[0][r]));
+}
+
+/* A run with attributes that switch is one without, in which set is called after that tick. */
+static void check_switch(uint64_t seed, const struct gyre_delayed_attr *attr)
+{
+	struct by_hand hand = { .traces = traces[0], .drain_after = { seed % 3 ? 0 : 7, 40 } };
+	struct gyre_delayed_attr plain = *attr;
+
+	trace_run(seed, attr, &hand);
+	hand.traces = traces[1];
+	hand.set_after = attr->switch_tick;
+	hand.delay = attr->delay;
+	hand.period = attr->switch_period;
+	plain.switch_tick = plain.switch_period = 0;
+	plain.ring = attr->delay ? 8 : 0;
+	trace_run(seed + 1, &plain, &hand);
+	trace_compare();
+}
+
+static void test_postlocal(void **state)
+{
+	struct gyre_delayed_attr attr;
+	uint64_t seed;
+	unsigned n;
+
+	for (seed = 1; seed <= 6; seed++) {
+		const unsigned at = 10 + (unsigned)seed * 3;
+
+		gyre_postlocal_sgd_attr(&attr, 4, at);
+		check_switch(seed, &attr);
+		for (n = 1; n <= 39; n++)	/* before the drain at 40 */
+			assert_int_equal(traces[0][0].posted[n] - (seed % 3 == 0 && n > 7),
+					 n <= at ? n : at + (n - at) / 4);
+	}
+}
+
+/* Of any method by period, to longer and shorter ones, also in the middle of a period. */
+static void test_switch(void **state)
+{
+	struct gyre_delayed_attr attr;
+	uint64_t seed;
+
+	for (seed = 1; seed <= 12; seed++) {
+		gyre_dts_attr(&attr, (uint32_t)(seed % 7), 1 + (uint32_t)(seed % 5));
+		attr.phase = (uint32_t)(seed % 3);
+		attr.switch_tick = 9 + (uint32_t)seed;
+		attr.switch_period = 2 + (uint32_t)(seed % 4);
+		check_switch(seed, &attr);
+	}
+}
+
+/* What set says later overrules it. */
+static void test_switch_overruled(void **state)
+{
+	struct by_hand hand = { .traces = traces[0], .set_after = 8, .delay = 3, .period = 3 };
+	struct gyre_delayed_attr attr;
+
+	gyre_dts_attr(&attr, 3, 2);
+	attr.ring = 3;
+	trace_run(1, &attr, &hand);
+	attr.switch_tick = 20;
+	attr.switch_period = 5;
+	hand.traces = traces[1];
+	trace_run(2, &attr, &hand);
+	trace_compare();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_set),
+		cmocka_unit_test(test_postlocal),
+		cmocka_unit_test(test_switch),
+		cmocka_unit_test(test_switch_overruled),
 	};
 
 	gy_log_set_hook(job_log);

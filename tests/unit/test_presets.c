@@ -40,6 +40,16 @@ static void preset_local_sgd(struct gyre_delayed_attr *a)
 	gyre_local_sgd_attr(a, 8);
 }
 
+static void preset_postlocal_sgd(struct gyre_delayed_attr *a)
+{
+	gyre_postlocal_sgd_attr(a, 8, 1000);
+}
+
+static void preset_postlocal_at_once(struct gyre_delayed_attr *a)
+{
+	gyre_postlocal_sgd_attr(a, 8, 0);
+}
+
 static void preset_cocod(struct gyre_delayed_attr *a)
 {
 	gyre_cocod_attr(a, 8);
@@ -87,6 +97,14 @@ static const struct preset {
 	    .min_steps = 5 } },
 	{ "local sgd",
 	  preset_local_sgd,
+	  { PRESET_COMMON, .payload = GYRE_PAYLOAD_MODEL, .period = 8,
+	    .commit = GYRE_COMMIT_NONE } },
+	{ "post-local sgd",
+	  preset_postlocal_sgd,
+	  { PRESET_COMMON, .payload = GYRE_PAYLOAD_MODEL, .period = 1, .switch_tick = 1000,
+	    .switch_period = 8, .commit = GYRE_COMMIT_NONE } },
+	{ "post-local sgd, local at once",
+	  preset_postlocal_at_once,
 	  { PRESET_COMMON, .payload = GYRE_PAYLOAD_MODEL, .period = 8,
 	    .commit = GYRE_COMMIT_NONE } },
 	{ "cocod",
@@ -138,6 +156,8 @@ static void preset_compare(const struct preset *p, const struct gyre_delayed_att
 	SAME(delay);
 	SAME(period);
 	SAME(phase);
+	SAME(switch_tick);
+	SAME(switch_period);
 	SAME(min_steps);
 	SAME(quorum);
 	SAME(grace_ms);
