@@ -363,6 +363,8 @@ int gr_loop_run(struct gr_job *job)
 		job->end_ms = gr_now_ms() + job->timeout_ms;
 	if (job->nrunning == 0)
 		job->drain_ms = gr_now_ms() + LOOP_DRAIN_MS;
+	if (job->is_node)		/* what came right behind the description */
+		loop_on_frames(job);
 	for (;;) {
 		timeout_ms = loop_timeout(job);
 		if (loop_done(job))

@@ -206,16 +206,20 @@ same "hosts, settings" out "debug 1" "debug 1"
 expect 0 "hosts, input" "${over[@]}" -n 4 sh -c 'cat >in.$GYRE_RANK' <numbers
 cmp -s numbers in.0 || fail "hosts, input of rank 0"
 if [ -s in.1 ] || [ -s in.3 ]; then fail "hosts, others have input"; fi
+# What is there at once comes with the description of the job.
+expect 0 "hosts, a line of input" "${over[@]}" -n 2 sh -c '[ $GYRE_RANK = 1 ] || cat' <<<"one line"
+same "hosts, a line of input" out "one line"
 expect 0 "hosts, tags" "${over[@]}" -l -n 2 echo x
 same "hosts, tags" out "[0] x" "[1] x"
 expect 7 "hosts, failure" "${over[@]}" -n 4 sh -c '[ $GYRE_RANK = 3 ] && exit 7; sleep 100'
 says "hosts, failure" err "rank 3 (pid"
 expect 127 "hosts, not found" "${over[@]}" -n 4 "$work/nosuch"
-expect 255 "hosts, no ssh" "$gyrerun" --ssh "$work/fake-ssh" --hosts down,a -n 2 sleep 100
+# One host fails before the other has begun, which ends all the same at once, not after the grace.
+expect 255 "hosts, no ssh" "$gyrerun" --grace 100 --ssh "$work/fake-ssh" --hosts down,a -n 2 sleep 100
 says "hosts, no ssh" err "host down: no gyrerun began there: '$work/fake-ssh down '"
 says "hosts, no ssh" err "ended with status 255"
 says "hosts, no ssh" err "What does this say?  $work/fake-ssh down '"
-expect 125 "hosts, nothing runs" "$gyrerun" --ssh "$work/fake-ssh" --hosts a,deaf -n 2 sleep 100
+expect 125 "hosts, nothing runs" "$gyrerun" --grace 100 --ssh "$work/fake-ssh" --hosts a,deaf -n 2 sleep 100
 says "hosts, nothing runs" err "host deaf: no gyrerun began there"
 says "hosts, nothing runs" err "ended with status 0"
 expect 137 "hosts, ssh is killed" "$gyrerun" --ssh "$work/fake-ssh" --hosts killed -n 1 true
