@@ -174,7 +174,27 @@ static void drain_settle(struct gyre_delayed *d, uint64_t last)
 	gy_engine_exit(e);
 }
 
-/* Takes part in rounds that this rank has not posted, as far as there are slots. */
+/*
+ * Others have posted more rounds, as this rank's ring was full or it has fewer ticks: it takes part
+ * with what it has done, else those few would count for all in the averages.
+ */
+static int drain_post(struct gyre_delayed *d, uint64_t last)
+{
+	struct gy_engine *e = &d->ctx->engine;
+	struct gy_round *r;
+	int err = 0;
+
+	while (!err && d->posted < last) {
+		gy_engine_enter(e);
+		r = gy_delayed_slot(d, &err);
+		gy_engine_leave(e);
+		if (r)
+			err = gy_delayed_fill(d, r, NULL, d->weight, false);
+	}
+	return err == -EAGAIN ? 0 : err;
+}
+
+/* Rounds that have begun without this rank (QUORUM), or need the caller's contribution (RAW). */
 static void drain_join(struct gyre_delayed *d, uint64_t last)
 {
 	struct gy_engine *e = &d->ctx->engine;
@@ -199,15 +219,19 @@ static int drain_wait(struct gyre_delayed *d, bool (*until)(const struct gyre_de
 
 static int drain_apply(struct gyre_delayed *d, uint64_t last)
 {
-	int err;
+	int err = 0;
 
 	if (d->attr.payload == GYRE_PAYLOAD_RAW) { /* results are the caller's to take */
 		drain_join(d, last);
 		return drain_wait(d, drain_has_committed_all);
 	}
 	while (d->applied < last) {
-		drain_join(d, last);
-		err = drain_wait(d, drain_is_committed);
+		if (gy_delayed_is_led(d))
+			drain_join(d, last);
+		else
+			err = drain_post(d, last);
+		if (!err)
+			err = drain_wait(d, drain_is_committed);
 		if (!err)
 			err = gy_delayed_merge(d, d->attr.merge);
 		if (err)
@@ -258,7 +282,6 @@ static struct gy_round *drain_slot(struct gyre_delayed *d, int *err)
 /* One more round, which nobody waits for later: all that has not been contributed. */
 static int drain_last(struct gyre_delayed *d)
 {
-	const uint64_t last_post = d->last_post;
 	struct gy_round *r;
 	int err;
 
@@ -271,8 +294,6 @@ static int drain_last(struct gyre_delayed *d)
 		err = gy_delayed_merge(d, GYRE_MERGE_OVERWRITE);
 	if (!err)
 		d->residue = false;
-	if (!gy_delayed_is_led(d))
-		d->last_post = last_post;
 	if (!err && gy_round_of(d, d->applied)->sums[0] <= 0)
 		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
 	return err;
@@ -296,6 +317,7 @@ static int drain_rounds(struct gyre_delayed *d)
 {
 	const bool outer = d->attr.outer || d->attr.outer_lr != 0;
 	const unsigned nchanges = d->nchanges;
+	const uint64_t last_post = d->last_post;
 	const int n = d->calls->size;
 	uint64_t next, tick, last;
 	bool stepped;
@@ -313,6 +335,8 @@ static int drain_rounds(struct gyre_delayed *d)
 		err = drain_last(d);
 	else
 		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
+	if (!gy_delayed_is_led(d))
+		d->last_post = last_post;
 	d->next = d->nchanges == nchanges ? next : tick + d->attr.period;
 	return err;
 }

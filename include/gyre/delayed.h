@@ -257,9 +257,10 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 		     uint64_t *round);
 
 /*
- * Collective, blocking.  APPLY: merges all that is in flight now, and then, by a last round, all
- * progress that has not been contributed, weighted as by the last tick of a weight above 0, without
- * filter: x is the same on all ranks, to the bit.  ABORT: what no rank has merged is taken back,
+ * Collective, blocking.  APPLY: merges all that is in flight now, those that only others have
+ * posted by PERIOD or MANUAL with what this rank has done since, and then, by a last round, all
+ * progress that has not been contributed, without filter; weighted as by the last tick of a weight
+ * above 0: x is the same on all ranks, to the bit.  ABORT: what no rank has merged is taken back,
  * what some have is merged at its tick; x is not touched.
  */
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
