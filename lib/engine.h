@@ -422,10 +422,18 @@ uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elem
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
 void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
 		    unsigned nin, size_t n, bool final);
-/* Whether other ranks' moves may wait for this one: it is in the window that the plan asks for. */
+/*
+ * Whether it is a message, or the oldest collective of its communicator on this rank.  The oldest
+ * that any rank has not ended is so wherever it runs: if it can go on, all end in their turn.
+ */
+bool gy_run_is_oldest(const struct gy_run *run);
+/*
+ * Whether other ranks' moves may wait for this one, while it cannot wait: it is in the window that
+ * the plan asks for, and no collective before it holds what it lacks.
+ */
 static inline bool gy_run_needs(const struct gy_run *run, const struct gy_op *op)
 {
-	return op->index - run->base < run->plan->min_window;
+	return op->index - run->base < run->plan->min_window && gy_run_is_oldest(run);
 }
 static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 {
@@ -489,7 +497,7 @@ int gy_pool_init(struct gy_pool *pool, struct gyre_context *ctx, size_t slot_siz
 void gy_pool_fini(struct gy_pool *pool);
 /*
  * NULL: none now.  needed: beyond the pool's size if it must be; for a stream that holds none, of a
- * move that others may wait for.  So every run can go on, whatever others hold.
+ * move that others may wait for.  So every run can go on in its turn, whatever others hold.
  */
 struct gy_slot *gy_slot_get(struct gy_pool *pool, bool needed);
 void gy_slot_put(struct gy_pool *pool, struct gy_slot *slot);

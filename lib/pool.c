@@ -5,7 +5,8 @@
  * Slabs are made when first needed, up to the pool's size, and kept.  Memory comes from the first
  * transport that makes memory which peers can map, else from the system.  A stream that holds no
  * slot and must go on gets one even beyond that size: else operations that started in different
- * orders on different ranks could hold what the others wait for.
+ * orders on different ranks could hold what the others wait for.  Those are few: of collectives,
+ * only the oldest of each communicator (gy_run_needs).
  * Locking: driver.
  */
 #include <errno.h>
@@ -89,7 +90,8 @@ struct gy_slot *gy_slot_get(struct gy_pool *pool, bool needed)
 	/* Growth that fails (memory, /dev/shm) leaves what there is: it only gets slower. */
 	if (!pool->nfree)
 		pool_grow(pool, needed);
-	if (!pool->nfree) {
+	/* What is beyond the pool's size is for those that need it, or it would go on growing. */
+	if (!pool->nfree || (!needed && pool->nslots - pool->nfree >= pool->max_slots)) {
 		pool->starved = true;
 		return NULL;
 	}

@@ -621,11 +621,45 @@ static void run_close_moves(struct gy_engine *e, struct gy_run *run)
 	}
 }
 
+/* A straight line takes no slots. */
+static bool run_is_large(const struct gy_run *run)
+{
+	return run->hdr.coll != GY_P2P && !run->straight;
+}
+
+bool gy_run_is_oldest(const struct gy_run *run)
+{
+	const struct gy_list *pos = run->comm_link.prev;
+
+	if (run->hdr.coll == GY_P2P)
+		return true;
+	while (pos != &run->comm->runs &&
+	       !run_is_large(gy_list_entry(pos, struct gy_run, comm_link)))
+		pos = pos->prev;
+	return pos == &run->comm->runs;
+}
+
+/* What waits for slots or grants may have more of them when it is the oldest. */
+static void run_wake_next(const struct gy_run *run)
+{
+	struct gy_list *pos = run->comm_link.next;
+
+	for (; pos != &run->comm->runs; pos = pos->next) {
+		struct gy_run *next = gy_list_entry(pos, struct gy_run, comm_link);
+
+		if (!run_is_large(next))
+			continue;
+		next->dirty = true;
+		return;
+	}
+}
+
 void gy_run_end(struct gy_engine *e, struct gy_run *run, int err)
 {
 	gy_assert(gy_driver_held(e));
 	if (!run->straight) {
 		run_close_moves(e, run);
+		run_wake_next(run);
 		gy_list_del(&run->link);
 	}
 	if (run->owned)

@@ -85,7 +85,7 @@ LONG_TESTS += %D%/multi/train_default.sh %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS
-unit_tests += %D%/unit/test_verbs %D%/unit/test_verbs_path
+unit_tests += %D%/unit/test_verbs %D%/unit/test_verbs_path %D%/unit/test_verbs_registered
 endif
 
 if HAVE_CMOCKA
@@ -263,6 +263,10 @@ verbs_fake = \
 	-Wl,--wrap=getrlimit,--wrap=setrlimit
 %C%_unit_test_verbs_path_SOURCES = \
 	%D%/unit/test_verbs_path.c \
+	$(verbs_fake) \
+	$(inproc_sources)
+%C%_unit_test_verbs_registered_SOURCES = \
+	%D%/unit/test_verbs_registered.c \
 	$(verbs_fake) \
 	$(inproc_sources)
 # Between the simulated transport and the engine.

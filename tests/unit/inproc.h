@@ -12,7 +12,7 @@
 #include "lib/config.h"
 #include "lib/sys.h"
 
-#define INPROC_RANKS 8
+#define INPROC_RANKS 16
 #define INPROC_GATHER 8192
 
 struct inproc;

@@ -42,6 +42,8 @@ extern struct verbs_fake vf;
 void verbs_fake_reset(void);
 /* Up to n held requests go, each from a queue pair chosen by the seed: how many went. */
 unsigned verbs_fake_move(unsigned n, uint64_t *seed);
+/* Bytes that a context has registered; most (or NULL): at any time since it was last asked. */
+size_t verbs_fake_registered(struct ibv_context *ctx, size_t *most);
 /* Which processors the system says are near a device; NULL, as at first: nothing. */
 void verbs_fake_near(unsigned device, const char *cpus);
 /* The device says so by itself; qp: for those about one. */

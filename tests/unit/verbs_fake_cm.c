@@ -7,7 +7,9 @@
 
 #include "tests/unit/verbs_fake_priv.h"
 
-static struct rdma_cm_event dev_cm[DEV_EVENTS];	/* those that wait; without id: nobody's */
+#define DEV_CM 128
+
+static struct rdma_cm_event dev_cm[DEV_CM];	/* those that wait; without id: nobody's */
 static unsigned dev_ncm;
 
 void dev_cm_reset(void)
@@ -71,7 +73,7 @@ static int dev_cm_step(struct rdma_cm_id *id, enum rdma_cm_event_type good,
 {
 	DEV_LOCKED;
 
-	need(dev_ncm < DEV_EVENTS);
+	need(dev_ncm < DEV_CM);
 	dev_cm[dev_ncm++] = (struct rdma_cm_event){ .id = id,
 						    .event = dev_due(&vf.cm_fails) ? bad : good };
 	need(eventfd_write(id->channel->fd, 1) == 0);

@@ -27,6 +27,7 @@ struct dev_context {
 	struct verbs_context v;		/* ibv_context is its last member */
 	struct ibv_async_event events[DEV_EVENTS];
 	unsigned nevents;
+	size_t registered, most;	/* bytes: now; the most since verbs_fake_registered */
 	bool open;
 };
 
