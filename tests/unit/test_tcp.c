@@ -52,6 +52,21 @@ static void test_connect(int streams, int timeout_ms)
 	assert_int_equal(test_b()->up, 1);
 }
 
+/*
+ * As fake_until.  The clock goes ten times as fast: when a lane has ended, an endpoint waits half a
+ * second for the others to end too.
+ */
+#define test_until_soon(cond) fake_until(f, 2, (test_hurry(), (cond)))
+static void test_hurry(void)
+{
+	static uint64_t last_ms;
+	const uint64_t now_ms = fake_real_ms();
+
+	if (now_ms != last_ms)
+		fake_clock_add_ms(9);
+	last_ms = now_ms;
+}
+
 static void test_disconnect(void)
 {
 	fake_close(f, 2);
@@ -343,9 +358,8 @@ static void test_revoke(void **state)
 		for (i = next; i < n; i++)
 			test_places[i].dropped = false;
 		last = next;
-		fake_until(f, 2,
-			   test_a()->down || ((next = test_offer(tg, next, n)) == n &&
-					      test_a()->sent == n && test_all_in(last, n)));
+		test_until_soon(test_a()->down || ((next = test_offer(tg, next, n)) == n &&
+						   test_a()->sent == n && test_all_in(last, n)));
 		assert_true(!test_a()->down || (times & 1));
 		test_disconnect();
 		test_free_grains(tg, n);
@@ -399,7 +413,7 @@ static void test_one_lane_ends(void **state)
 
 		test_connect(3, TIMEOUT_MS);
 		shutdown(test_lane(test_a(), lane)->pfd.fd, SHUT_RDWR);
-		fake_until(f, 2, test_a()->down && test_b()->down);
+		test_until_soon(test_a()->down && test_b()->down);
 		assert_int_equal(test_a()->err, -ECONNRESET);
 		assert_int_equal(test_b()->err, -ECONNRESET);
 		assert_true(fake_real_ms() - start < 9000);
