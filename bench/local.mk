@@ -23,6 +23,7 @@ endif
 	%D%/train/point.h \
 	%D%/train/rng.c %D%/train/rng.h \
 	%D%/train/sgd.c %D%/train/sgd.h \
+	%D%/train/schedule.c %D%/train/schedule.h \
 	%D%/train/shape.h \
 	%D%/train/shards.c %D%/train/shards.h \
 	%D%/train/why.c %D%/train/why.h
@@ -39,6 +40,7 @@ endif
 	%D%/train/method.c %D%/train/method.h \
 	%D%/train/method_adpsgd.c \
 	%D%/train/method_delayed.c \
+	%D%/train/method_late.c \
 	%D%/train/method_sgp.c \
 	%D%/train/method_sync.c \
 	%D%/train/monitor.c %D%/train/monitor.h \

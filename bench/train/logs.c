@@ -2,6 +2,7 @@
 /* bench/train/logs.c - JSON logs written, and read again for a plot. */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,20 +30,25 @@ static void logs_write(FILE *file, json_t *line)
 void logs_label(const struct options *opt, int nranks, char *label, size_t len)
 {
 	const struct methods_row *row = methods_find(opt->method);
-	char delay[32] = "", period[32] = "", parts[32] = "", slow[128] = "", shards[64] = "";
+	char delay[32] = "", period[32] = "", changes[32] = "", parts[32] = "";
+	char slow[128] = "", shards[64] = "";
 
 	if (row->takes & METHODS_DELAY)
 		snprintf(delay, sizeof(delay), ", delay %d", opt->delay);
 	if (row->takes & METHODS_PERIOD)
 		snprintf(period, sizeof(period), ", period %d", opt->period);
+	if (opt->adapt || opt->replay)
+		snprintf(changes, sizeof(changes), ", then %s",
+			 opt->adapt ? "adapted" : "replayed");
 	if (opt->fragments > 1)
 		snprintf(parts, sizeof(parts), ", %d fragments", opt->fragments);
 	if (opt->straggler)
 		snprintf(slow, sizeof(slow), ", straggler %s", opt->straggler);
 	if (strcmp(opt->shards, "iid") != 0)
 		snprintf(shards, sizeof(shards), ", %s shards", opt->shards);
-	snprintf(label, len, "%s%s%s%s, %s, %d rank%s x %d images%s%s", opt->method, delay, period,
-		 parts, opt->model, nranks, nranks == 1 ? "" : "s", opt->batch, slow, shards);
+	snprintf(label, len, "%s%s%s%s%s, %s, %d rank%s x %d images%s%s", opt->method, delay,
+		 period, changes, parts, opt->model, nranks, nranks == 1 ? "" : "s", opt->batch,
+		 slow, shards);
 }
 
 void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparams, double epoch)
@@ -52,7 +58,8 @@ void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparam
 	logs_label(opt, nranks, label, sizeof(label));
 	logs_write(file,
 		   json_pack("{s:{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:f, s:f, s:s, "
-			     "s:f, s:f, s:b, s:f, s:s, s:f, s:i, s:i, s:I, s:f, s:i}}",
+			     "s:f, s:f, s:b, s:f, s:s, s:f, s:i, s:i, s:I, s:f, s:i, s:s, s:s, "
+			     "s:i}}",
 			     "run", "label", label, "method", opt->method, "model", opt->model,
 			     "ranks", nranks, "batch", opt->batch, "delay", opt->delay, "period",
 			     opt->period, "outer_lr", opt->outer_lr, "outer_momentum",
@@ -62,8 +69,9 @@ void logs_start(FILE *file, const struct options *opt, int nranks, size_t nparam
 			     opt->momentum, "nesterov", opt->nesterov, "weight_decay",
 			     opt->weight_decay, "shards", opt->shards, "alpha", opt->alpha,
 			     "epochs", opt->epochs, "seed", opt->seed, "parameters",
-			     (json_int_t)nparams, "from_epoch", epoch, "fragments",
-			     opt->fragments));
+			     (json_int_t)nparams, "from_epoch", epoch, "fragments", opt->fragments,
+			     "adapt", opt->adapt ? opt->adapt : "", "replay",
+			     opt->replay ? opt->replay : "", "settle", opt->settle));
 }
 
 /* The numbers of a test, under their names in the log. */
@@ -107,17 +115,24 @@ void logs_point(FILE *file, const struct options *opt, int nranks, const struct 
 	logs_write(file, line);
 }
 
+void logs_schedule(FILE *file, const struct schedule_entry *entry)
+{
+	logs_write(file, json_pack("{s:{s:I, s:I, s:I}}", "schedule", "round",
+				   (json_int_t)entry->round, "delay", (json_int_t)entry->delay,
+				   "period", (json_int_t)entry->period));
+}
+
 void logs_end(FILE *file, const struct report_end *end)
 {
 	char crc[16];
 
 	snprintf(crc, sizeof(crc), "%08x", end->crc);
-	logs_write(file, json_pack("{s:{s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:s}}", "end",
-				   "accuracy", end->accuracy, "epochs", end->epoch, "time",
-				   end->time, "steps_per_s", end->steps_per_s, "blocked_share",
-				   end->blocked_share, "until_s",
-				   end->until < 0 ? json_null() : json_real(end->until),
-				   "megabytes", end->megabytes, "crc", crc));
+	logs_write(file,
+		   json_pack("{s:{s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:s}}", "end", "accuracy",
+			     end->accuracy, "epochs", end->epoch, "time", end->time, "steps_per_s",
+			     end->steps_per_s, "blocked_share", end->blocked_share, "until_s",
+			     end->until < 0 ? json_null() : json_real(end->until), "megabytes",
+			     end->megabytes, "crc", crc));
 }
 
 /* ---- reading ---- */
@@ -125,8 +140,8 @@ void logs_end(FILE *file, const struct report_end *end)
 /* A line that has a test's numbers; others only tell the name. */
 static int logs_take_line(struct logs_run *run, json_t *line)
 {
-	const char *label = json_string_value(json_object_get(json_object_get(line, "run"),
-							      "label"));
+	const char *label =
+		json_string_value(json_object_get(json_object_get(line, "run"), "label"));
 	struct point p = { 0 }, *more;
 	size_t i;
 
@@ -169,7 +184,65 @@ static int logs_read(const char *path, struct logs_run *run)
 	return err;
 }
 
-static int logs_draw(const char *out, const struct logs_run *logs, int nruns)
+/* The schedule's beginning is by these. */
+static int logs_check_start(const json_t *run, const char *path, const struct options *opt,
+			    int nranks, struct why *why)
+{
+	const char *method = json_string_value(json_object_get(run, "method"));
+	const json_int_t ranks = json_integer_value(json_object_get(run, "ranks"));
+	const json_int_t delay = json_integer_value(json_object_get(run, "delay"));
+	const json_int_t period = json_integer_value(json_object_get(run, "period"));
+
+	if (method && !strcmp(method, opt->method) && ranks == nranks && delay == opt->delay &&
+	    period == opt->period)
+		return 0;
+	return why_set(why, -EINVAL,
+		       "--replay %s: that run began with --method %s --delay %" JSON_INTEGER_FORMAT
+		       " --period %" JSON_INTEGER_FORMAT " on %" JSON_INTEGER_FORMAT " ranks",
+		       path, method ? method : "?", delay, period, ranks);
+}
+
+static int logs_take_schedule(const json_t *line, struct schedule *schedule)
+{
+	json_int_t round, delay, period;
+	struct schedule_entry entry;
+
+	if (json_unpack((json_t *)line, "{s:I, s:I, s:I}", "round", &round, "delay", &delay,
+			"period", &period) ||
+	    round < 1 || delay < 0 || delay > UINT32_MAX || period < 1 || period > UINT32_MAX)
+		return -EBADMSG;
+	entry = (struct schedule_entry){ (uint64_t)round, (uint32_t)delay, (uint32_t)period };
+	return schedule_add(schedule, &entry);
+}
+
+int logs_read_schedule(const char *path, const struct options *opt, int nranks,
+		       struct schedule *schedule, struct why *why)
+{
+	FILE *file = fopen(path, "r");
+	json_error_t error;
+	json_t *line, *part;
+	int err = 0;
+
+	if (!file)
+		return why_set(why, -errno, "--replay %s: %s", path, strerror(errno));
+	while (!err && (line = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error))) {
+		part = json_object_get(line, "run");
+		if (part)
+			err = logs_check_start(part, path, opt, nranks, why);
+		part = json_object_get(line, "schedule");
+		if (!err && part && logs_take_schedule(part, schedule))
+			err = why_set(why, -EBADMSG, "--replay %s: no schedule can be like this",
+				      path);
+		json_decref(line);
+	}
+	fclose(file);
+	if (!err && !schedule->count)
+		err = why_set(why, -EBADMSG, "--replay %s: not the log of a run with --adapt",
+			      path);
+	return err;
+}
+
+static int logs_draw(const char *out, const struct logs_run *logs, int nruns, bool only_epochs)
 {
 	struct plot_run *runs = calloc(nruns, sizeof(*runs));
 	FILE *file;
@@ -181,7 +254,7 @@ static int logs_draw(const char *out, const struct logs_run *logs, int nruns)
 		runs[i] = (struct plot_run){ logs[i].label, logs[i].points, logs[i].npoints };
 	file = fopen(out, "w");
 	if (file)
-		plot_write(file, "gyre-train", runs, nruns);
+		plot_write(file, "gyre-train", runs, nruns, only_epochs);
 	free(runs);
 	failed = !file || fclose(file);
 	if (failed)
@@ -194,18 +267,23 @@ int logs_plot(int argc, char **argv)
 	struct logs_run *logs = calloc(argc, sizeof(*logs));
 	const char *out = NULL;
 	int err = logs ? 0 : -ENOMEM, nruns = 0, got, i;
+	bool only_epochs = false;
 
-	while ((got = getopt(argc, argv, "o:")) == 'o')
-		out = optarg;
+	while ((got = getopt(argc, argv, "eo:")) == 'o' || got == 'e') {
+		if (got == 'o')
+			out = optarg;
+		else
+			only_epochs = true;
+	}
 	if (got != -1 || !out || optind == argc) {
-		fprintf(stderr, "usage: gyre-train plot FILE.json ... -o FILE.svg\n");
+		fprintf(stderr, "usage: gyre-train plot [-e] FILE.json ... -o FILE.svg\n");
 		free(logs);
 		return 2;
 	}
 	for (i = optind; !err && i < argc; i++)
 		err = logs_read(argv[i], &logs[nruns++]);
 	if (!err)
-		err = logs_draw(out, logs, nruns);
+		err = logs_draw(out, logs, nruns, only_epochs);
 	for (i = 0; i < nruns; i++)
 		free(logs[i].points);
 	free(logs);

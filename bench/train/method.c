@@ -16,19 +16,21 @@ static const struct {
 	{ "adpsgd", &method_adpsgd },
 };
 
-static const struct method_ops *method_find(const char *name)
+static const struct method_ops *method_find(const struct options *opt)
 {
 	size_t i;
 
 	for (i = 0; i < sizeof(method_own) / sizeof(*method_own); i++)
-		if (strcmp(method_own[i].name, name) == 0)
+		if (strcmp(method_own[i].name, opt->method) == 0)
 			return method_own[i].ops;
+	if (strcmp(opt->method, "dts-overwrite") == 0 && opt->delay > opt->period)
+		return &method_late;
 	return &method_delayed;
 }
 
 int method_open(const struct method_env *env, struct method **mp)
 {
-	const struct method_ops *ops = method_find(env->opt->method);
+	const struct method_ops *ops = method_find(env->opt);
 	struct method *m = calloc(1, ops->size);
 	int err;
 

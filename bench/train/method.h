@@ -18,6 +18,7 @@
 #include "bench/train/job.h"
 #include "bench/train/methods.h"
 #include "bench/train/options.h"
+#include "bench/train/schedule.h"
 
 struct method_ops;
 
@@ -28,6 +29,7 @@ struct method_env {
 	float *params;		/* nparams, and npadding more that stand for a larger model */
 	size_t nparams, npadding;
 	int steps; /* of an epoch */
+	const struct schedule *replay; /* delay and period to go by; NULL: those of opt */
 };
 
 struct method {
@@ -38,6 +40,8 @@ struct method {
 	/* Seconds of the training thread since the start: in exchanges, and waiting in them. */
 	double exposed, blocked;
 	uint64_t bytes; /* given away */
+	/* Where delay and period change during the run: those in force, and since which round. */
+	struct schedule_entry schedule;
 };
 
 /* Reads or writes len bytes of a checkpoint. */
@@ -67,6 +71,7 @@ struct method_ops {
 
 extern const struct method_ops method_sync;
 extern const struct method_ops method_delayed;
+extern const struct method_ops method_late;
 extern const struct method_ops method_sgp;
 extern const struct method_ops method_adpsgd;
 

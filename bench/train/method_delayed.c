@@ -11,11 +11,14 @@
 #include "bench/train/clock.h"
 #include "bench/train/method.h"
 
+#define DELAYED_ADAPT_RING 8 /* rounds in flight, or more where the run begins with more */
+
 struct method_of_delayed {
 	struct method base;
 	struct gyre_delayed **handles;
 	uint64_t *rounds; /* of each, the last that was posted */
 	int nhandles;
+	uint64_t replayed; /* round from which the last change that was replayed holds */
 };
 
 static struct method_of_delayed *to_delayed(struct method *m)
@@ -26,6 +29,17 @@ static struct method_of_delayed *to_delayed(struct method *m)
 static void delayed_attr_dts(struct gyre_delayed_attr *attr, const struct options *opt)
 {
 	gyre_dts_attr(attr, opt->delay, opt->period);
+	if (!opt->adapt && !opt->replay)
+		return;
+	/* The ring decides which rounds are left out, so it is the same in a replay. */
+	attr->ring = (uint32_t)((opt->delay + opt->period - 1) / opt->period);
+	attr->ring = attr->ring < DELAYED_ADAPT_RING ? DELAYED_ADAPT_RING : attr->ring;
+	attr->commit = GYRE_COMMIT_ALL;
+	if (!opt->adapt)
+		return;
+	attr->flags |= GYRE_DELAYED_ADAPT;
+	attr->adapt_max_delay = (uint32_t)opt->adapt_delay;
+	attr->adapt_max_period = (uint32_t)opt->adapt_period;
 }
 
 static void delayed_attr_dts_overwrite(struct gyre_delayed_attr *attr, const struct options *opt)
@@ -121,6 +135,20 @@ static void delayed_close(struct method *m)
 	free(m->grads);
 }
 
+/* Of the one handle whose schedule changes. */
+static void delayed_look_at_schedule(struct method_of_delayed *d)
+{
+	const struct options *opt = d->base.env.opt;
+	struct schedule_entry *now = &d->base.schedule;
+	struct gyre_delayed_stats stats;
+
+	if (!opt->adapt && !opt->replay)
+		return;
+	gyre_delayed_stats(d->handles[0], &stats);
+	if (stats.delay != now->delay || stats.period != now->period)
+		*now = (struct schedule_entry){ d->rounds[0] + 1, stats.delay, stats.period };
+}
+
 static int delayed_open(struct method *m)
 {
 	const struct options *opt = m->env.opt;
@@ -141,7 +169,30 @@ static int delayed_open(struct method *m)
 	}
 	if (err)
 		delayed_close(m);
+	else
+		delayed_look_at_schedule(d);
 	return err;
+}
+
+/*
+ * One change at a time: the next is given when that before it is in force, after the same tick on
+ * all ranks, since with PERIOD and FIXED all have posted the same rounds then.
+ */
+static int delayed_replay(struct method_of_delayed *d)
+{
+	const struct schedule_entry *e;
+	uint64_t round;
+	int err;
+
+	if (!d->base.env.replay || d->replayed > d->rounds[0] + 1)
+		return 0;
+	e = schedule_after(d->base.env.replay,
+			   d->replayed > d->rounds[0] ? d->replayed : d->rounds[0]);
+	if (!e)
+		return 0;
+	d->replayed = e->round;
+	err = gyre_delayed_set(d->handles[0], e->delay, e->period, e->round, &round);
+	return err ? err : round == e->round ? 0 : -EPROTO;
 }
 
 static int delayed_tick_one(struct method_of_delayed *d, int i)
@@ -152,6 +203,7 @@ static int delayed_tick_one(struct method_of_delayed *d, int i)
 	if (tick.posted > d->rounds[i]) {
 		d->rounds[i] = tick.posted;
 		d->base.bytes += delayed_count(&d->base, i) * sizeof(float);
+		delayed_look_at_schedule(d);
 	}
 	d->base.blocked += 1e-9 * tick.blocked_ns;
 	return err;
@@ -161,7 +213,7 @@ static int delayed_tick(struct method *m)
 {
 	const double start = clock_seconds();
 	struct method_of_delayed *d = to_delayed(m);
-	int err = 0, i;
+	int err = delayed_replay(d), i;
 
 	for (i = 0; !err && i < d->nhandles; i++)
 		err = delayed_tick_one(d, i);
@@ -199,6 +251,9 @@ static int delayed_load(struct method *m, method_read_fn read, void *arg)
 	err = method_agree(m, err);
 	for (i = 0; !err && i < d->nhandles; i++)
 		err = gyre_delayed_load(d->handles[i], read, arg);
+	d->base.schedule = (struct schedule_entry){ 0 };
+	if (!err)
+		delayed_look_at_schedule(d);
 	return err;
 }
 

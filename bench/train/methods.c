@@ -10,7 +10,7 @@
 static const struct methods_row methods_table[] = {
 	{ "sync", "gradients averaged in each step", .period = 1 },
 	{ "dts", "the progress of period steps, corrected delay steps later",
-	  METHODS_DELAY | METHODS_PERIOD, .delay = 4, .period = 4 },
+	  METHODS_DELAY | METHODS_PERIOD | METHODS_ADAPT, .delay = 4, .period = 4 },
 	{ "dts-overwrite", "likewise without correction: the late mean replaces the model",
 	  METHODS_DELAY | METHODS_PERIOD, .delay = 2, .period = 4 },
 	{ "lasgd", "models averaged when all have done period steps; nobody waits",
@@ -72,6 +72,10 @@ int methods_settle(struct options *opt, struct why *why)
 		return methods_refuse(row, "weights", why);
 	if (opt->fragments && !(row->takes & METHODS_FRAGMENTS))
 		return methods_refuse(row, "fragments", why);
+	if (opt->adapt && !(row->takes & METHODS_ADAPT))
+		return methods_refuse(row, "adapt", why);
+	if (opt->replay && !(row->takes & METHODS_ADAPT))
+		return methods_refuse(row, "replay", why);
 	opt->delay = opt->delay < 0 ? row->delay : opt->delay;
 	opt->period = opt->period < 0 ? row->period : opt->period;
 	opt->outer_lr = opt->outer_lr < 0 ? row->outer_lr : opt->outer_lr;

@@ -16,6 +16,7 @@ enum methods_takes {
 	METHODS_WEIGHTS = 8,
 	METHODS_SWITCH = 16,
 	METHODS_FRAGMENTS = 32,
+	METHODS_ADAPT = 64,
 };
 
 struct methods_row {

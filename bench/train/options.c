@@ -25,6 +25,7 @@ struct option_desc {
 	const char *help;
 };
 
+#define OPTION_MOST 1000000 /* of delay and period */
 #define AT(field) offsetof(struct options, field)
 
 static const struct option_desc option_table[] = {
@@ -62,10 +63,14 @@ static const struct option_desc option_table[] = {
 	  "of dirichlet: the smaller, the less even" },
 	{ "method", 0, OPTION_TEXT, AT(method), "NAME", 0, 0,
 	  "how ranks work together, see below [sync]" },
-	{ "delay", 0, OPTION_INT, AT(delay), "N", 0, 1000000,
+	{ "delay", 0, OPTION_INT, AT(delay), "N", 0, OPTION_MOST,
 	  "steps after which an exchange is due" },
-	{ "period", 0, OPTION_INT, AT(period), "N", 1, 1000000,
+	{ "period", 0, OPTION_INT, AT(period), "N", 1, OPTION_MOST,
 	  "steps between two exchanges" },
+	{ "adapt", 0, OPTION_TEXT, AT(adapt), "DELAY:PERIOD", 0, 0,
+	  "choose both by measuring, up to these" },
+	{ "replay", 0, OPTION_TEXT, AT(replay), "FILE", 0, 0,
+	  "take them from the log of a run with --adapt" },
 	{ "fragments", 0, OPTION_INT, AT(fragments), "N", 1, 1024,
 	  "parts of the model, exchanged in turn" },
 	{ "weights", 0, OPTION_CHOICE, AT(weights), "equal|steps", 0, 0,
@@ -86,6 +91,8 @@ static const struct option_desc option_table[] = {
 	  "a slow network: rtt=80ms,rate=40mbit,loss=0.1%" },
 	{ "evals", 0, OPTION_INT, AT(evals), "N", 1, 10000,
 	  "tests in an epoch" },
+	{ "settle", 0, OPTION_INT, AT(settle), "N", 0, 2147483647,
+	  "steps that the rates at the end leave out" },
 	{ "until", 0, OPTION_REAL, AT(until), "X", 0, 1,
 	  "stop when so much of the test is right" },
 	{ "checkpoint", 0, OPTION_TEXT, AT(checkpoint), "FILE", 0, 0,
@@ -223,6 +230,23 @@ static int option_next(int argc, char **argv, const struct option_desc **descp)
 	return got;
 }
 
+static int options_adapt(struct options *opt, struct why *why)
+{
+	int len = 0;
+
+	if (!opt->adapt)
+		return 0;
+	if (opt->replay)
+		return why_set(why, -EINVAL, "--adapt chooses what --replay repeats: give one");
+	sscanf(opt->adapt, "%7d:%7d%n", &opt->adapt_delay, &opt->adapt_period, &len);
+	if (!len || opt->adapt[len] || opt->adapt_delay < 1 || opt->adapt_delay > OPTION_MOST ||
+	    opt->adapt_period < 1 || opt->adapt_period > OPTION_MOST)
+		return why_set(why, -EINVAL,
+			       "--adapt %s: give DELAY:PERIOD, whole numbers from 1 to %d",
+			       opt->adapt, OPTION_MOST);
+	return 0;
+}
+
 /* What no single option shows. */
 static int options_check(struct options *opt, struct why *why)
 {
@@ -236,6 +260,8 @@ static int options_check(struct options *opt, struct why *why)
 	if (pace_init(&pace, opt->straggler, 0, 0, 0, why))
 		return -EINVAL;
 	err = methods_settle(opt, why);
+	if (!err)
+		err = options_adapt(opt, why);
 	if (!err && !strcmp(opt->method, "postlocal") && opt->switch_epoch >= opt->epochs)
 		return why_set(why, -EINVAL, "--switch must be less than --epochs");
 	return err;
@@ -296,6 +322,6 @@ void options_usage(void)
 		putchar('\n');
 	}
 	methods_usage();
-	printf("\ngyre-train plot FILE.json ... -o FILE.svg\n"
-	       "  one picture of several runs, from what --json has written\n");
+	printf("\ngyre-train plot [-e] FILE.json ... -o FILE.svg\n"
+	       "  one picture of several runs, from what --json has written; -e: over epochs\n");
 }

@@ -19,12 +19,16 @@ struct options {
 	const char *method, *weights; /* weights: "equal" or "steps" */
 	int delay, period, fragments;
 	double switch_epoch, outer_lr, outer_momentum;
+	const char *adapt; /* "DELAY:PERIOD", most of each; NULL: they stay as they are */
+	int adapt_delay, adapt_period;
+	const char *replay; /* log of a run with adapt, whose schedule to take; NULL: none */
 	/* Of a larger model and a slower machine. */
 	const char *straggler; /* see pace.h; NULL: none */
 	double step_time;      /* ms; 0: as it comes */
 	double payload;	       /* bytes beside the model */
 	const char *wan;       /* what GYRE_TCP_SHAPE takes; NULL: the network as it is */
 	int evals;	       /* in an epoch */
+	int settle;	       /* steps before those that the result's rates are of */
 	double until;	       /* accuracy, 0 .. 1; 0: to the end */
 	const char *checkpoint, *json, *plot; /* NULL if not asked for */
 	bool resume;

@@ -57,6 +57,12 @@ static const struct plot_panel plot_panels[] = {
 	{ "training loss", "epochs", plot_epoch, plot_loss, PLOT_LEFT, PLOT_NEXT_TOP },
 };
 
+/* In the upper row alone. */
+static const struct plot_panel plot_panels_of_epochs[] = {
+	{ "test accuracy, %", "epochs", plot_epoch, plot_accuracy, PLOT_LEFT, PLOT_TOP },
+	{ "training loss", "epochs", plot_epoch, plot_loss, PLOT_NEXT_LEFT, PLOT_TOP },
+};
+
 static const char *plot_colour(int run)
 {
 	static const char *const colours[] = { "#2a6fbb", "#c2571a", "#3a923a", "#b83a4b",
@@ -244,37 +250,49 @@ static void plot_text(FILE *f, const char *text)
 			fputc(*text, f);
 }
 
-static void plot_names(FILE *f, const struct plot_run *runs, int nruns)
+static void plot_end(FILE *f, const struct point *last, bool only_epochs)
+{
+	if (only_epochs)
+		fprintf(f, ": %.2f %% after %.4g epochs</text>\n", 100 * last->accuracy,
+			last->epoch);
+	else
+		fprintf(f, ": %.2f %% after %.1f s</text>\n", 100 * last->accuracy, last->time);
+}
+
+static void plot_names(FILE *f, int top, const struct plot_run *runs, int nruns, bool only_epochs)
 {
 	int r, y;
 
 	for (r = 0; r < nruns; r++) {
-		y = PLOT_NAMES + PLOT_NAME * r;
+		y = top + PLOT_NAME * r;
 		fprintf(f,
 			"<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"4\" fill=\"%s\"/>"
 			"<text x=\"%d\" y=\"%d\">",
 			PLOT_LEFT, y, plot_colour(r), PLOT_LEFT + 22, y + 6);
 		plot_text(f, runs[r].label);
-		fprintf(f, ": %.2f %% after %.1f s</text>\n",
-			100 * runs[r].points[runs[r].npoints - 1].accuracy,
-			runs[r].points[runs[r].npoints - 1].time);
+		plot_end(f, &runs[r].points[runs[r].npoints - 1], only_epochs);
 	}
 }
 
-void plot_write(FILE *f, const char *title, const struct plot_run *runs, int nruns)
+void plot_write(FILE *f, const char *title, const struct plot_run *runs, int nruns,
+		bool only_epochs)
 {
-	size_t i;
+	const struct plot_panel *const panels = only_epochs ? plot_panels_of_epochs : plot_panels;
+	const int npanels = only_epochs ? 2 : 3;
+	const int names = only_epochs ? PLOT_NAMES - PLOT_NEXT_TOP + PLOT_TOP : PLOT_NAMES;
+	int i;
 
 	fprintf(f,
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
 		"font-family=\"sans-serif\" font-size=\"12\" fill=\"#888\">\n",
-		PLOT_WIDTH, PLOT_NAMES + PLOT_NAME * nruns, PLOT_WIDTH);
+		PLOT_WIDTH, names + PLOT_NAME * nruns, PLOT_WIDTH);
 	fprintf(f, "<text x=\"%d\" y=\"30\" font-size=\"15\">", PLOT_LEFT);
 	plot_text(f, title);
 	fputs("</text>\n", f);
-	for (i = 0; i < sizeof(plot_panels) / sizeof(*plot_panels); i++)
-		plot_panel(f, &plot_panels[i], runs, nruns);
-	plot_bars(f, runs, nruns);
-	plot_names(f, runs, nruns);
+	for (i = 0; i < npanels; i++)
+		plot_panel(f, &panels[i], runs, nruns);
+	if (!only_epochs)
+		plot_bars(f, runs, nruns);
+	plot_names(f, names, runs, nruns, only_epochs);
 	fputs("</svg>\n", f);
 }

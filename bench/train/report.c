@@ -28,6 +28,8 @@ struct report {
 	double from;	    /* epoch at the start */
 	struct point *points;
 	int npoints;
+	struct schedule_entry schedule; /* the last */
+	int nchanges;			/* of it */
 };
 
 static bool report_json_on_stdout(const struct options *opt)
@@ -165,6 +167,24 @@ void report_step(struct report *r, double epoch, double loss)
 	fflush(r->text);
 }
 
+void report_schedule(struct report *r, const struct schedule_entry *now)
+{
+	const struct schedule_entry was = r ? r->schedule : *now;
+
+	if (!r || now->round == was.round)
+		return;
+	r->schedule = *now;
+	if (r->json)
+		logs_schedule(r->json, now);
+	if (!was.round) /* what the run begins with */
+		return;
+	r->nchanges++;
+	report_next_line(r, false);
+	fprintf(r->text, "from round %llu on: delay %u, was %u; period %u, was %u\n",
+		(unsigned long long)now->round, now->delay, was.delay, now->period, was.period);
+	fflush(r->text);
+}
+
 void report_point(struct report *r, const struct point *p)
 {
 	char eta[32];
@@ -191,7 +211,7 @@ static void report_plot(const struct report *r)
 
 	logs_label(r->opt, r->nranks, label, sizeof(label));
 	run.label = label;
-	plot_write(r->plot, "gyre-train", &run, 1);
+	plot_write(r->plot, "gyre-train", &run, 1, false);
 }
 
 static void report_result(const struct report *r, const struct report_end *end)
@@ -205,6 +225,10 @@ static void report_result(const struct report *r, const struct report_end *end)
 		fprintf(r->text, "%s: %.1f steps/s, %.1f %% of the time blocked, %.1f MB sent\n",
 			r->opt->method, end->steps_per_s, 100 * end->blocked_share,
 			end->megabytes);
+	if (r->schedule.round)
+		fprintf(r->text, "delay %u, period %u at the end, after %d change%s\n",
+			r->schedule.delay, r->schedule.period, r->nchanges,
+			r->nchanges == 1 ? "" : "s");
 	if (r->opt->until > 0 && end->until < 0)
 		fprintf(r->text, "%.4g %% was not reached\n", 100 * r->opt->until);
 	else if (r->opt->until > 0)

@@ -11,12 +11,14 @@
 
 #include "bench/train/options.h"
 #include "bench/train/point.h"
+#include "bench/train/schedule.h"
 #include "bench/train/why.h"
 
 /* Of a whole run. */
 struct report_end {
 	double accuracy; /* of the average of all ranks */
 	double epoch, time;
+	/* Without the steps of --settle. */
 	double steps_per_s;   /* of all ranks */
 	double blocked_share; /* of the ranks' time */
 	double until;	      /* time at which --until was reached; < 0: it was not */
@@ -43,6 +45,9 @@ void report_start(struct report *report, size_t nparams, size_t ntrain, size_t n
 
 /* So many epochs are done.  Prints now and then.  loss: mean since the last test. */
 void report_step(struct report *report, double epoch, double loss);
+
+/* Delay and period where they change; does nothing if it was told these, or the round is 0. */
+void report_schedule(struct report *report, const struct schedule_entry *now);
 
 void report_point(struct report *report, const struct point *point);
 

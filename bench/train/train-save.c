@@ -11,6 +11,7 @@
 struct save_state {
 	uint64_t step, ntested, bytes;
 	double time, until, exposed, blocked;
+	struct trainer_mark settled;
 };
 
 /* What has to be the same for a run to go on as it would have. */
@@ -23,19 +24,19 @@ static void save_head(const struct trainer *t, uint64_t number, struct checkpoin
 	snprintf(head->id, sizeof(head->id),
 		 "%s %d ranks x %d %s delay %d period %d outer %g %g weights %s switch %g seed "
 		 "%d shards %s %g images %zu lr %g %s warmup %g epochs %d evals %d momentum %g%s "
-		 "decay %g padding %zu fragments %d",
+		 "decay %g padding %zu fragments %d adapt %s replay %s settle %d",
 		 o->model, t->job.nranks, o->batch, o->method, o->delay, o->period, o->outer_lr,
 		 o->outer_momentum, o->weights, o->switch_epoch, o->seed, o->shards, o->alpha,
 		 t->data.train.count, o->lr, o->schedule, o->warmup, o->epochs, o->evals,
 		 o->momentum, o->nesterov ? " nesterov" : "", o->weight_decay, t->npadding,
-		 o->fragments);
+		 o->fragments, o->adapt ? o->adapt : "-", o->replay ? o->replay : "-", o->settle);
 }
 
 static int save_write(const struct trainer *t, struct checkpoint *c)
 {
 	const struct method *m = t->method;
-	const struct save_state state = { t->step,  t->ntested, m->bytes,  t->time,
-					  t->until, m->exposed, m->blocked };
+	const struct save_state state = { t->step,  t->ntested, m->bytes,   t->time,
+					  t->until, m->exposed, m->blocked, t->settled };
 	const size_t size = t->nparams * sizeof(float);
 
 	checkpoint_write(c, &state, sizeof(state)); /* errors are kept */
@@ -84,6 +85,7 @@ static int save_read(struct trainer *t, struct checkpoint *c)
 	t->step = state.step;
 	t->ntested = state.ntested;
 	t->time = state.time;
+	t->settled = state.settled;
 	t->until = t->opt->until > 0 ? state.until : -1;
 	t->method->bytes = state.bytes;
 	t->method->exposed = t->since.exposed = state.exposed;

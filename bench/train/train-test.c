@@ -154,7 +154,7 @@ int trainer_test(struct trainer *t)
 int trainer_end(struct trainer *t)
 {
 	struct report_end end = { .epoch = trainer_epoch(t), .until = t->until };
-	double mine[4], sums[4];
+	double mine[4], sums[4], time;
 	int err;
 
 	err = t->method->ops->finish(t->method);
@@ -164,16 +164,17 @@ int trainer_end(struct trainer *t)
 	if (err)
 		return err;
 	mine[0] = test_count_correct(t);
-	mine[1] = t->step;
-	mine[2] = t->method->blocked;
+	mine[1] = t->step - t->settled.step;
+	mine[2] = t->method->blocked - t->settled.blocked;
 	mine[3] = t->method->bytes;
 	err = gyre_allreduce(mine, sums, 4, GYRE_F64, GYRE_SUM, t->job.comm);
 	if (err)
 		return job_fail(&t->job, "test", err);
 	end.time = t->time;
 	end.accuracy = sums[0] / t->data.test.count;
-	end.steps_per_s = sums[1] / t->time;
-	end.blocked_share = sums[2] / t->job.nranks / t->time;
+	time = t->time - t->settled.time;
+	end.steps_per_s = sums[1] / time;
+	end.blocked_share = sums[2] / t->job.nranks / time;
 	end.megabytes = 1e-6 * sums[3] / t->job.nranks;
 	err = report_finish(t->report, &end);
 	if (err)

@@ -19,6 +19,7 @@
 
 #include "bench/train/checkpoint.h"
 #include "bench/train/clock.h"
+#include "bench/train/logs.h"
 #include "bench/train/train.h"
 #include "bench/train/trainer.h"
 
@@ -78,6 +79,9 @@ static int train_cut_shards(struct trainer *t, struct why *why)
 	if (t->opt->evals > t->steps)
 		return why_set(why, -EINVAL, "--evals %d: an epoch has %d steps", t->opt->evals,
 			       t->steps);
+	if (t->opt->settle && t->opt->settle >= (int64_t)t->steps * t->opt->epochs)
+		return why_set(why, -EINVAL, "--settle %d: the run has %lld steps", t->opt->settle,
+			       (long long)t->steps * t->opt->epochs);
 	return 0;
 }
 
@@ -115,7 +119,32 @@ static int train_prepare(struct trainer *t, struct why *why)
 	t->until = -1;
 	if (t->job.rank != 0)
 		return 0;
-	return report_create(opt, t->job.nranks, t->steps, &t->report, why);
+	if (opt->replay) /* its file may be the one that the report is written to */
+		err = logs_read_schedule(opt->replay, opt, t->job.nranks, &t->replay, why);
+	return err ? err : report_create(opt, t->job.nranks, t->steps, &t->report, why);
+}
+
+/* What rank 0 has read. */
+static int train_share_replay(struct trainer *t)
+{
+	struct schedule *s = &t->replay;
+	int64_t count = s->count;
+	int err;
+
+	if (!t->opt->replay)
+		return 0;
+	err = gyre_broadcast(&count, 1, GYRE_INT64, 0, t->job.comm);
+	if (err)
+		return job_fail(&t->job, "schedule", err);
+	if (!s->entries)
+		s->entries = calloc((size_t)count, sizeof(*s->entries));
+	s->count = (int)count;
+	err = job_agree(&t->job, s->entries ? 0 : -ENOMEM, &(struct why){ "out of memory" });
+	if (err)
+		return err;
+	err = gyre_broadcast(s->entries, (size_t)count * sizeof(*s->entries), GYRE_UINT8, 0,
+			     t->job.comm);
+	return err ? job_fail(&t->job, "schedule", err) : 0;
 }
 
 /* What the ranks do together before the first step. */
@@ -128,9 +157,14 @@ static int train_open(struct trainer *t)
 		.nparams = t->nparams,
 		.npadding = t->npadding,
 		.steps = t->steps,
+		.replay = t->opt->replay ? &t->replay : NULL,
 	};
 	struct why why = { "" };
-	int err = method_open(&env, &t->method);
+	int err = train_share_replay(t);
+
+	if (err)
+		return err;
+	err = method_open(&env, &t->method);
 
 	why_set(&why, err, "rank %d: --method %s: %s", t->job.rank, t->opt->method,
 		gyre_strerror(err));
@@ -159,6 +193,7 @@ static void train_fini(struct trainer *t)
 	model_destroy(t->model);
 	shards_destroy(t->shards);
 	data_fini(&t->data);
+	schedule_fini(&t->replay);
 }
 
 double trainer_epoch(const struct trainer *t)
@@ -203,6 +238,9 @@ static int train_step(struct trainer *t, double epoch)
 	t->since.loss += m->grads[t->nparams];
 	took = clock_seconds() - start;
 	t->since.seconds += took;
+	if (t->step == (uint64_t)t->opt->settle)
+		t->settled = (struct trainer_mark){ t->step, t->time + t->since.seconds,
+						    m->blocked };
 	pace_end(&t->pace, t->step - 1, took - (m->exposed - exposed));
 	if (t->monitor)
 		monitor_set(t->monitor, t->step);
@@ -224,6 +262,7 @@ static int train_steps(struct trainer *t)
 		epoch = trainer_epoch(t);
 		if (epoch < 0)
 			return job_fail(&t->job, "sum of steps", monitor_sum(t->monitor));
+		report_schedule(t->report, &t->method->schedule);
 		report_step(t->report, epoch, t->since.loss / t->since.steps);
 	} while (epoch < due);
 	return 0;
@@ -236,6 +275,7 @@ static int train_epochs(struct trainer *t)
 
 	report_start(t->report, t->nparams, t->data.train.count, t->data.test.count,
 		     trainer_epoch(t));
+	report_schedule(t->report, &t->method->schedule);
 	while (!err && t->ntested < tests && t->until < 0) {
 		err = train_steps(t);
 		if (!err)

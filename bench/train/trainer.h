@@ -18,6 +18,12 @@ struct trainer_sums {
 	uint64_t steps;
 };
 
+/* How far it was after the steps of --settle. */
+struct trainer_mark {
+	uint64_t step;
+	double time, blocked;
+};
+
 struct trainer {
 	const struct options *opt;
 	struct job job;
@@ -39,6 +45,8 @@ struct trainer {
 	double until;	  /* time when --until was reached; < 0: not yet */
 	double lr;	  /* of the last step */
 	struct trainer_sums since;
+	struct trainer_mark settled;
+	struct schedule replay; /* of --replay */
 	bool agreed; /* the error that ends the run is that of all ranks */
 
 	float *mean; /* the ranks' mean model */

@@ -57,12 +57,23 @@ check_method dts --delay 5 --period 2
 check_method adpsgd --step-time 3
 check_method lasgd --period 4 --step-time 3
 check_method lasgd --fragments 3 --step-time 3
+
+# What was chosen over a slow network can be repeated over a fast one; both by TCP, so with the same sums.
+learn adapted --method dts --delay 1 --period 1 --adapt 60:30 --wan rtt=20ms,rate=1gbit &&
+	learn replayed --method dts --delay 1 --period 1 --replay "$work/adapted.json" --wan rtt=0ms &&
+	same adapted replayed
+grep '"schedule"' "$work/adapted.json"
+if [ "$(grep -c '"schedule"' "$work/adapted.json")" -lt 2 ] ||
+	! diff <(grep '"schedule"' "$work/adapted.json") <(grep '"schedule"' "$work/replayed.json"); then
+	fail "the schedule was not changed, or not as before"
+fi
 if [ "${GY_TEST_LONG:-0}" = 0 ]; then
 	echo "all methods: GY_TEST_LONG=1"
 	exit $failed
 fi
 check_method sync
 check_method dts-overwrite --delay 2 --period 4
+check_method dts-overwrite --delay 7 --period 4
 check_method local --period 4
 check_method postlocal --period 4 --switch 0.7
 check_method cocod --period 4
@@ -122,6 +133,14 @@ grep -q 'switch must be less than --epochs' "$work/refused" || fail "switch: $(c
 refused --checkpoint "$work/nowhere/file"
 grep -q "no file can be made in $work/nowhere/" "$work/refused" || fail "checkpoint: $(cat "$work/refused")"
 refused --wan rtt=fast
+refused --method cocod --adapt 20:20
+grep -q 'method cocod has no use for --adapt' "$work/refused" || fail "adapt: $(cat "$work/refused")"
+refused --method dts --delay 9 --replay "$work/adapted.json"
+grep -q 'began with --method dts --delay 1 --period 1 on 4 ranks' "$work/refused" ||
+	fail "replay: $(cat "$work/refused")"
+refused --method dts --replay "$work/dts.json" --delay 5 --period 2
+refused --method dts --settle 20
+grep -q 'settle 20: the run has 20 steps' "$work/refused" || fail "settle: $(cat "$work/refused")"
 
 # Uneven shards.
 learn sorted --method local --period 4 --shards sorted &&

@@ -74,8 +74,8 @@ static void file_write(const void *bytes, size_t len, int compress)
 }
 
 /* Three images of 2 x 4. */
-static const uint8_t idx_good[16 + 24] = { 0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 4,
-					   1, 2, 3, 4, 5, 6, 7, 8, 9 };
+static const uint8_t idx_good[16 + 24] = { 0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0,
+					   0, 0, 4, 1, 2, 3, 4, 5, 6, 7, 8, 9 };
 
 static int idx_try(const void *bytes, size_t len, int compress, size_t max_items)
 {
@@ -223,6 +223,7 @@ static void options_are_checked(void **state)
 		{ "--method", "dt" },	  { "--method", "" },	 { "--outer-lr", "1" },
 		{ "--straggler", "1" },	  { "--resume", NULL },	 { "--straggler", "1:0.5" },
 		{ "--shards", "even" },	  { "--until", "2" },	 { "--straggler", "1:2,," },
+		{ "--adapt", "9:9" },	  { "--replay", "log" }, { "--settle", "-1" },
 	};
 	struct options opt;
 	size_t i;
@@ -257,6 +258,33 @@ static void methods_fill_in_what_is_not_given(void **state)
 	assert_true(methods_find("adpsgd")->own_pace && !methods_find("sgp")->own_pace);
 }
 
+static int parse_dts(const char *option, const char *text, struct options *opt)
+{
+	char *argv[] = { (char[]){ "gyre-train" }, (char[]){ "--method=dts" }, strdup(option),
+			 strdup(text), NULL };
+	int err;
+
+	optind = 0;
+	err = options_parse(4, argv, false, opt);
+	free(argv[3]);
+	free(argv[2]);
+	return err;
+}
+
+static void limits_of_adapt_are_checked(void **state)
+{
+	static const char *const bad[] = { "",	    "9",    "9:",	 "0:9",	       "9:0",
+					   "9:9:9", "9:9x", "9:1000001", "99999999:9", "-1:9" };
+	struct options opt;
+	size_t i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		if (parse_dts("--adapt", bad[i], &opt) != -EINVAL)
+			fail_msg("\"%s\" was taken", bad[i]);
+	assert_int_equal(parse_dts("--adapt", "300:60", &opt), 0);
+	assert_true(opt.adapt_delay == 300 && opt.adapt_period == 60 && opt.delay == 4);
+}
+
 static void plot_takes_any_run(void **state)
 {
 	const struct point points[3] = {
@@ -269,16 +297,18 @@ static void plot_takes_any_run(void **state)
 	FILE *file;
 	int count;
 
-	for (count = 0; count <= 2; count++) {
+	for (count = 0; count <= 3; count++) {
 		memset(text, 0, sizeof(text));
 		file = fmemopen(text, sizeof(text), "w");
 		assert_non_null(file);
-		plot_write(file, "a run", count < 2 ? runs + count : runs, count < 2 ? 1 : 2);
+		plot_write(file, "a run", count < 2 ? runs + count : runs, count < 2 ? 1 : 2,
+			   count == 3);
 		assert_int_equal(fclose(file), 0);
 		assert_non_null(strstr(text, "</svg>"));
 		assert_null(strstr(text, "nan"));
 		assert_null(strstr(text, "inf"));
 		assert_null(strstr(text, "<&"));
+		assert_int_equal(!strstr(text, ">seconds<"), count == 3);
 	}
 }
 
@@ -309,6 +339,7 @@ int main(void)
 		cmocka_unit_test(data_says_what_is_missing),
 		cmocka_unit_test(options_are_checked),
 		cmocka_unit_test(methods_fill_in_what_is_not_given),
+		cmocka_unit_test(limits_of_adapt_are_checked),
 		cmocka_unit_test(plot_takes_any_run),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_train_run.c - what a run of gyre-train goes by, without ranks: shards of the images, the
- * length of steps, checkpoints.
+ * length of steps, schedules that change, checkpoints.
  */
 #include <errno.h>
 #include <math.h>
@@ -17,6 +17,7 @@
 #include "bench/train/clock.h"
 #include "bench/train/pace.h"
 #include "bench/train/rng.h"
+#include "bench/train/schedule.h"
 #include "bench/train/shards.h"
 
 #define IMAGES 2000
@@ -247,6 +248,32 @@ static void sleep_is_not_short(void **state)
 	assert_true(clock_seconds() - start >= 0.01);
 }
 
+/* ---- schedules ---- */
+
+/* A run that was stopped and went on may have said things that came otherwise. */
+static void schedules_forget_what_came_otherwise(void **state)
+{
+	static const struct schedule_entry said[] = {
+		{ 1, 4, 4 }, { 30, 8, 2 }, { 50, 9, 3 }, { 41, 8, 2 }, { 70, 12, 6 },
+	};
+	struct schedule s = { 0 };
+	size_t i;
+
+	for (i = 0; i < sizeof(said) / sizeof(*said); i++)
+		assert_int_equal(schedule_add(&s, &said[i]), 0);
+	assert_int_equal(s.count, 4);
+	assert_int_equal(schedule_after(&s, 0)->round, 1);
+	assert_int_equal(schedule_after(&s, 30)->round, 41);
+	assert_int_equal(schedule_after(&s, 41)->period, 6);
+	assert_null(schedule_after(&s, 70));
+	assert_int_equal(schedule_add(&s, &(struct schedule_entry){ 0, 4, 4 }), -EINVAL);
+	assert_int_equal(schedule_add(&s, &(struct schedule_entry){ 80, 4, 0 }), -EINVAL);
+	assert_int_equal(schedule_add(&s, &said[0]), 0);
+	assert_int_equal(s.count, 1);
+	schedule_fini(&s);
+	assert_null(schedule_after(&s, 0));
+}
+
 /* ---- checkpoints ---- */
 
 static char folder[64];
@@ -382,6 +409,7 @@ int main(void)
 		cmocka_unit_test(stragglers_are_drawn_apart),
 		cmocka_unit_test(stragglers_are_checked),
 		cmocka_unit_test(sleep_is_not_short),
+		cmocka_unit_test(schedules_forget_what_came_otherwise),
 		cmocka_unit_test_setup_teardown(checkpoints_keep_the_two_latest, make_folder,
 						remove_folder),
 		cmocka_unit_test_setup_teardown(checkpoints_count_when_complete, make_folder,
