@@ -92,24 +92,29 @@ void __wrap_gy_log(enum gy_log_level level, const char *fmt, ...)
 	printf("\n");
 }
 
+static void ladder_failed(const struct ladder *l)
+{
+	printf("FAILED: %s of %zu, %d ranks, capabilities %u, progress %s, seed %llu, allocation "
+	       "%ld: ",
+	       l->work->name, l->count, l->nranks, l->caps, l->manual ? "manual" : "thread",
+	       (unsigned long long)l->seed, l->rung);
+}
+
 /* ---- a rank ---- */
 
 static void seat_complain(struct seat *s, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 static void seat_complain(struct seat *s, const char *fmt, ...)
 {
-	struct ladder *l = s->ladder;
 	va_list ap;
 
-	printf("FAILED: %s of %zu, %d ranks, capabilities %u, progress %s, seed %llu, allocation "
-	       "%ld: rank %d: ",
-	       l->work->name, l->count, l->nranks, l->caps, l->manual ? "manual" : "thread",
-	       (unsigned long long)l->seed, l->rung, s->rank);
+	ladder_failed(s->ladder);
+	printf("rank %d: ", s->rank);
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
 	printf("\n");
-	l->wrong = true;
+	s->ladder->wrong = true;
 }
 
 /* All ranks; who drives by hand goes on with that. */
@@ -203,26 +208,26 @@ static int seat_check(struct seat *s, const int64_t *got, int rank, size_t first
 
 /* ---- work ---- */
 
-static int run_allreduce(struct seat *s)
+/* From in, or in place, to out. */
+static int seat_allreduce(struct seat *s, const void *in, int64_t *out)
 {
 	const size_t n = s->ladder->count;
 	int err;
 
 	do
-		err = gyre_allreduce(s->in, s->out, n, GYRE_INT64, GYRE_SUM, s->world);
+		err = gyre_allreduce(in, out, n, GYRE_INT64, GYRE_SUM, s->world);
 	while (seat_again(s, s->world, err));
-	return err ? err : seat_check(s, s->out, -1, 0, n);
+	return err ? err : seat_check(s, out, -1, 0, n);
+}
+
+static int run_allreduce(struct seat *s)
+{
+	return seat_allreduce(s, s->in, s->out);
 }
 
 static int run_allreduce_in_place(struct seat *s)
 {
-	const size_t n = s->ladder->count;
-	int err;
-
-	do
-		err = gyre_allreduce(GYRE_IN_PLACE, s->in, n, GYRE_INT64, GYRE_SUM, s->world);
-	while (seat_again(s, s->world, err));
-	return err ? err : seat_check(s, s->in, -1, 0, n);
+	return seat_allreduce(s, GYRE_IN_PLACE, s->in);
 }
 
 static int run_iallreduce(struct seat *s)
@@ -239,6 +244,17 @@ static int run_iallreduce(struct seat *s)
 	return err ? err : seat_check(s, s->out, -1, 0, n);
 }
 
+/* A persistent one, once. */
+static int seat_start(struct seat *s, struct gyre_request *req)
+{
+	int err;
+
+	do
+		err = gyre_request_start(req);
+	while (seat_again(s, s->world, err));
+	return err ? err : gyre_request_wait(&req, NULL);
+}
+
 static int run_allreduce_init(struct seat *s)
 {
 	const size_t n = s->ladder->count;
@@ -248,13 +264,8 @@ static int run_allreduce_init(struct seat *s)
 	do
 		err = gyre_allreduce_init(s->in, s->out, n, GYRE_INT64, GYRE_SUM, s->world, &req);
 	while (seat_again(s, s->world, err));
-	for (i = 0; i < 2 && !err; i++) {
-		do
-			err = gyre_request_start(req);
-		while (seat_again(s, s->world, err));
-		if (!err)
-			err = gyre_request_wait(&req, NULL);
-	}
+	for (i = 0; i < 2 && !err; i++)
+		err = seat_start(s, req);
 	gyre_request_free(req);
 	return err ? err : seat_check(s, s->out, -1, 0, n);
 }
@@ -367,37 +378,38 @@ static int run_send_init(struct seat *s)
 	while (seat_again(s, s->world, err));
 	if (err)
 		return err;
-	do
-		err = gyre_request_start(req);
-	while (seat_again(s, s->world, err));
-	if (!err)
-		err = gyre_request_wait(&req, NULL);
+	err = seat_start(s, req);
 	gyre_request_free(req);
 	return err || sends ? err : seat_check(s, s->out, other, 0, n);
 }
 
-/* A communicator of some may fail alone. */
+/* A sum in a new communicator, which may fail alone, and its end; the world's error. */
+static int seat_sum(struct seat *s, struct gyre_comm *comm)
+{
+	int64_t one = 1, sum = 0;
+	int err;
+
+	do
+		err = gyre_allreduce(&one, &sum, 1, GYRE_INT64, GYRE_SUM, comm);
+	while (seat_again(s, comm, err));
+	if (!err && sum != gyre_comm_size(comm))
+		seat_complain(s, "the sum is %lld", (long long)sum);
+	if (err && seat_explains(s, comm, err))
+		err = gyre_comm_status(s->world, NULL, 0);
+	gyre_comm_destroy(comm);
+	return err;
+}
+
 static int run_split(struct seat *s)
 {
 	struct gyre_comm *some = NULL;
-	int64_t one = 1, sum = 0;
 	int err;
 
 	do {
 		err = gyre_comm_split(s->world, s->rank % 2, -s->rank, &some);
 		seat_meet(s);		/* who is short of memory lets nobody wait */
 	} while (seat_again(s, s->world, err));
-	if (err)
-		return err;
-	do
-		err = gyre_allreduce(&one, &sum, 1, GYRE_INT64, GYRE_SUM, some);
-	while (seat_again(s, some, err));
-	if (!err && sum != gyre_comm_size(some))
-		seat_complain(s, "the sum is %lld", (long long)sum);
-	if (err && seat_explains(s, some, err))
-		err = gyre_comm_status(s->world, NULL, 0);
-	gyre_comm_destroy(some);
-	return err;
+	return err ? err : seat_sum(s, some);
 }
 
 /*
@@ -419,23 +431,12 @@ static int run_agree(struct seat *s)
 static int run_shrink(struct seat *s)
 {
 	struct gyre_comm *left = NULL;
-	int64_t one = 1, sum = 0;
 	int err;
 
 	do
 		err = gyre_comm_shrink(s->world, &left);
 	while (seat_again(s, s->world, err));
-	if (err)
-		return gyre_comm_status(s->world, NULL, 0);
-	do
-		err = gyre_allreduce(&one, &sum, 1, GYRE_INT64, GYRE_SUM, left);
-	while (seat_again(s, left, err));
-	if (!err && sum != gyre_comm_size(left))
-		seat_complain(s, "the sum is %lld", (long long)sum);
-	if (err && seat_explains(s, left, err))
-		err = gyre_comm_status(s->world, NULL, 0);
-	gyre_comm_destroy(left);
-	return err;
+	return err ? gyre_comm_status(s->world, NULL, 0) : seat_sum(s, left);
 }
 
 static int run_mem_alloc(struct seat *s)
@@ -450,11 +451,9 @@ static int run_mem_alloc(struct seat *s)
 	if (err)
 		return err;
 	seat_fill(s, mem, n);
-	do
-		err = gyre_allreduce(mem, s->out, n, GYRE_INT64, GYRE_SUM, s->world);
-	while (seat_again(s, s->world, err));
+	err = seat_allreduce(s, mem, s->out);
 	gyre_mem_free(s->ctx, mem);
-	return err ? err : seat_check(s, s->out, -1, 0, n);
+	return err;
 }
 
 static const struct work works[] = {
@@ -608,14 +607,13 @@ static int ladder_step(struct ladder *l, long rung)
 	if (l->wrong)
 		return -EBADMSG;
 	if (err || gy_alloc_live()) {
-		printf("FAILED: %s of %zu, %d ranks, capabilities %u, progress %s, seed %llu, "
-		       "allocation %ld: %s, %ld blocks are left\n",
-		       l->work->name, l->count, l->nranks, l->caps, l->manual ? "manual" : "thread",
-		       (unsigned long long)l->seed, rung, gyre_strerror(err), gy_alloc_live());
+		ladder_failed(l);
+		printf("%s, %ld blocks are left\n", gyre_strerror(err), gy_alloc_live());
 		return err ? err : -ENOTEMPTY;
 	}
 	if (l->failed && l->work->run && said == before) {
-		printf("FAILED: %s, allocation %ld: nothing in the log\n", l->work->name, rung);
+		ladder_failed(l);
+		printf("nothing in the log\n");
 		return -EBADMSG;
 	}
 	return l->used < rung;
