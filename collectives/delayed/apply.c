@@ -144,6 +144,7 @@ static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_mer
 		m.red = NULL;
 	}
 	m.merge = merge;
+	m.avg = d->attr.payload == GYRE_PAYLOAD_MODEL ? d->avg : NULL;
 	m.anchor = d->anchor;
 	m.b = d->base;
 	m.own = r->own;
@@ -157,6 +158,7 @@ static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_mer
 	m.outer_nesterov = d->attr.outer_nesterov;
 	m.velocity = d->velocity;
 	gy_merge_apply(&m);
+	d->avg_round = r->number;
 	return 0;
 }
 

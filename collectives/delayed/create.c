@@ -3,8 +3,9 @@
  * collectives/delayed/create.c - handles: attributes that are equal on all ranks, memory, and the
  * end.
  *
- * Memory, in vectors of count elements: base, anchor, and velocity with outer_lr (DELTA); for each
- * round own, and red of the wire's type; zeros, of which nothing is ever written.
+ * Memory, in vectors of count elements: base, anchor, and velocity with outer_lr (DELTA); avg,
+ * where it is needed; for each round own, and red of the wire's type; zeros, of which nothing is
+ * ever written.
  * Failure: every rank learns of what is wrong on any, before a communicator is made.
  */
 #include <errno.h>
@@ -204,6 +205,7 @@ static int rounds_get(struct gyre_delayed *d)
 static int vectors_get(struct gyre_delayed *d)
 {
 	const struct gyre_delayed_attr *a = &d->attr;
+	const bool missed = a->payload == GYRE_PAYLOAD_MODEL && !gy_round_is_said(d);
 	int err = 0;
 
 	if (a->payload == GYRE_PAYLOAD_DELTA) {
@@ -213,7 +215,8 @@ static int vectors_get(struct gyre_delayed *d)
 		if (!err && a->outer_lr != 0)
 			err = vector_get(d, a->type, &d->velocity);
 	}
-	if (!err && a->wire != a->type && (a->outer || a->payload == GYRE_PAYLOAD_RAW))
+	if (!err &&
+	    (missed || (a->wire != a->type && (a->outer || a->payload == GYRE_PAYLOAD_RAW))))
 		err = vector_get(d, a->type, &d->avg);
 	return err;
 }

@@ -94,7 +94,7 @@ struct gy_delayed_standing {
 	uint64_t begun;		/* the last round that this rank has begun, or knows of */
 	uint64_t posted;
 	uint64_t residue; /* 1: see struct gyre_delayed */
-	uint64_t done, committed, applied;
+	uint64_t done, committed, applied, avg_round;
 	uint64_t tick, next, taken;
 	uint64_t nsets;
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];
@@ -119,7 +119,12 @@ struct gyre_delayed {
 	void *x, *base, *anchor;	/* base, anchor: DELTA */
 	void *velocity;			/* or NULL: outer_lr 0 */
 	void *zeros;			/* as large as x; never written */
-	void *avg;			/* where red cannot hold it in its own type; or NULL */
+	/*
+	 * Where red cannot hold it in its own type; with MODEL and COMMIT_NONE, of round avg_round,
+	 * the last merged, which ranks may lack that have lost another; or NULL.
+	 */
+	void *avg;
+	uint64_t avg_round;
 	struct gy_round *rounds;
 	unsigned nrounds;
 	const void **inflight;	/* room for merging */

@@ -18,7 +18,7 @@
 /* What is to become of rounds. */
 struct verdict {
 	uint64_t keep; /* rounds up to this one are merged by all */
-	int furthest; /* COMMIT_NONE: whose anchor all take; -1: nobody's */
+	int furthest; /* COMMIT_NONE: whose anchor, or average, all take; -1: nobody's */
 	uint64_t known; /* AGREED: the last whose tick all know */
 	uint64_t tick; /* the largest */
 };
@@ -72,7 +72,7 @@ static int verdict_reach(const struct gyre_delayed *d, int n, bool abort, struct
 	return 0;
 }
 
-/* The anchor of the rank that is furthest, and what moves it, into *vectorsp. */
+/* Of the rank that is furthest: the anchor and what moves it, or the average; into *vectorsp. */
 static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
 			void **vectorsp)
 {
@@ -81,7 +81,8 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 	void *vectors;
 	int err;
 
-	if (v->furthest < 0 || !d->anchor)
+	/* a round to which nobody has contributed has no average */
+	if (v->furthest < 0 || (!d->anchor && d->standings[v->furthest].avg_round != v->keep))
 		return 0;
 	vectors = gy_alloc_array(nvectors, bytes);
 	if (!vectors) {
@@ -90,7 +91,7 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 		gy_engine_leave(&d->ctx->engine);
 		return -ENOMEM;
 	}
-	memcpy(vectors, d->anchor, bytes);
+	memcpy(vectors, d->anchor ? d->anchor : d->avg, bytes);
 	if (d->velocity)
 		memcpy((char *)vectors + bytes, d->velocity, bytes);
 	err = gyre_broadcast(vectors, n * nvectors, d->attr.type, v->furthest, calls);
@@ -101,15 +102,48 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 	return err;
 }
 
+/* MODEL, whose one round others have merged: from their average. */
+static void average_merge(struct gyre_delayed *d, const struct gy_round *r, const void *avg)
+{
+	struct gy_merge_apply m = {
+		.n = d->attr.count,
+		.type = d->attr.type,
+		.wire = d->attr.type,
+		.merge = d->attr.merge,
+		.red = avg,
+		.weight_sum = 1,
+		.factor = 1,
+		.own = r->own,
+		.x = d->x,
+		.alpha = d->attr.alpha,
+	};
+
+	if (!r->ignored)
+		gy_merge_apply(&m);
+}
+
+static void average_take(struct gyre_delayed *d, uint64_t keep, const void *avg)
+{
+	struct gy_round *r = gy_round_of(d, keep);
+
+	if (avg && d->applied < keep)
+		average_merge(d, r, avg);
+	if (avg)
+		memcpy(r->own, avg, d->attr.count * gyre_type_size(d->attr.type));
+	d->model_known = avg;
+	d->model_sum = 0;
+}
+
 /* This rank has not merged rounds that are in the anchor of others: it takes that. */
 static void anchor_take(struct gyre_delayed *d, uint64_t keep, const void *vectors)
 {
 	const size_t bytes = d->attr.count * gyre_type_size(d->attr.type);
 
-	while (d->applied < keep)
+	if (!d->anchor)
+		average_take(d, keep, vectors);
+	for (; d->applied < keep; d->stats.applied++)
 		gy_round_of(d, ++d->applied)->state = GY_ROUND_FREE;
-	d->model_known = false;
-	if (!vectors)
+	if (!d->anchor)
 		return;
 	memcpy(d->anchor, vectors, bytes);
 	if (d->velocity)

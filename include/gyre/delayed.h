@@ -269,8 +269,8 @@ int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
  * Collective over comm, which holds the survivors of the handle's communicator (gyre_comm_shrink),
  * or is it again: goes on there.  Rounds that some survivor knows to be committed are applied by
  * all, later ones aborted.  Triggers by PERIOD go on one period after the largest tick of any.
- * COMMIT_NONE: a rank may have applied a round that others have not: the anchor of the one that is
- * furthest is taken by all.
+ * COMMIT_NONE: a rank may have applied a round that others have not: these take its anchor, or
+ * with MODEL merge its average, in this call.
  */
 int gyre_delayed_rebind(struct gyre_delayed *d, struct gyre_comm *comm);
 

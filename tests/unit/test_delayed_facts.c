@@ -376,8 +376,8 @@ static void test_uneven(void **state)
 
 				for (r = 0; r < j.nranks; r++)
 					sum += (float)uneven_steps(r) * job_update(r, i);
-				assert_float_equal(j.x[0][i], job_initial(i) + sum / (float)j.nranks,
-						   0);
+				assert_float_equal(j.x[0][i],
+						   job_initial(i) + sum / (float)j.nranks, 0);
 			}
 			for (r = 1; r < j.nranks; r++)
 				uneven += j.log[r][0] != j.log[0][0];

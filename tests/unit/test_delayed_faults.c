@@ -272,10 +272,34 @@ static int killed_run(struct job *j, struct deaths *dead)
 	j->leaks = true;
 	err = job_run(j);
 	if (err)
-		printf("rank %d killed at event %llu, commit %d\n", dead->victim,
-		       (unsigned long long)dead->event, (int)j->attr.commit);
+		printf("rank %d killed at event %llu\n", dead->victim,
+		       (unsigned long long)dead->event);
 	handle_bury(dead->ranks[dead->victim].d);
 	return err;
+}
+
+/* After all of it, and at some moment of it.  Returns how many survivors have rebound. */
+static unsigned killed_twice(uint64_t seed, enum gyre_payload payload, enum gyre_commit commit)
+{
+	struct job j = {
+		.nranks = 2 + (int)(seed % 4),
+		.seed = seed,
+		.attr = job_attr((uint32_t)(seed % 7), 1 + (uint32_t)(seed % 3)),
+		.fn = killed_main,
+	};
+	struct deaths dead = { .victim = (int)(seed / 4 % (uint64_t)j.nranks) };
+
+	j.attr.commit = commit;
+	j.attr.payload = payload;
+	if (payload == GYRE_PAYLOAD_MODEL)
+		j.attr.delay %= j.attr.period + 1;
+	assert_int_equal(killed_run(&j, &dead), 0);
+	dead = (struct deaths){
+		.victim = dead.victim,
+		.event = dead.created + seed * 7919 % (j.stats.events - dead.created),
+	};
+	assert_int_equal(killed_run(&j, &dead), 0);
+	return dead.rebound;
 }
 
 static void test_killed(void **state)
@@ -284,25 +308,21 @@ static void test_killed(void **state)
 	unsigned rebound = 0;
 	uint64_t seed;
 
-	for (seed = 1; seed <= seeds; seed++) {
-		struct job j = {
-			.nranks = 2 + (int)(seed % 4),
-			.seed = seed,
-			.attr = job_attr((uint32_t)(seed % 7), 1 + (uint32_t)(seed % 3)),
-			.fn = killed_main,
-		};
-		struct deaths dead = { .victim = (int)(seed / 4 % (uint64_t)j.nranks) };
-
-		j.attr.commit = seed % 5 == 4 ? GYRE_COMMIT_NONE : GYRE_COMMIT_ALL;
-		assert_int_equal(killed_run(&j, &dead), 0);
-		dead = (struct deaths){
-			.victim = dead.victim,
-			.event = dead.created + seed * 7919 % (j.stats.events - dead.created),
-		};
-		assert_int_equal(killed_run(&j, &dead), 0);
-		rebound += dead.rebound;
-	}
+	for (seed = 1; seed <= seeds; seed++)
+		rebound += killed_twice(seed,
+					seed / 5 % 2 ? GYRE_PAYLOAD_MODEL : GYRE_PAYLOAD_DELTA,
+					seed % 5 == 4 ? GYRE_COMMIT_NONE : GYRE_COMMIT_ALL);
 	assert_true(rebound > seeds);
+}
+
+/* A survivor has merged a round, and another never learns that it was done. */
+static void test_killed_model(void **state)
+{
+	const unsigned seeds = test_times(120, 1000);
+	uint64_t seed;
+
+	for (seed = 1; seed <= seeds; seed++)
+		killed_twice(seed, GYRE_PAYLOAD_MODEL, GYRE_COMMIT_NONE);
 }
 
 /* ---- any method, ranks that die at any time, and what is left goes on ---- */
@@ -509,6 +529,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_destroy),
 		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_killed_model),
 		cmocka_unit_test(test_wrecks),
 	};
 
