@@ -196,7 +196,8 @@ void sim_ep_close(struct gy_ep *base, bool drain)
 	struct sim_nic *nic = sim_ep_nic(ep);
 	uint64_t at;
 
-	if (!drain)
+	/* What a device has been given, it sends all the same while its process lives. */
+	if (nic->rank->gone || !(drain || ep->base.caps & GY_CAP_WRITE))
 		sim_ep_break(ep);
 	ep_drop_unread(ep);
 	ep_hang_up(ep);
