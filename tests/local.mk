@@ -187,6 +187,7 @@ LONG_TESTS += %D%/multi/test_conformance
 	%D%/multi/conformance_bulk.c \
 	%D%/multi/conformance_fault.c \
 	%D%/multi/conformance_lend.c \
+	%D%/multi/conformance_sim.c \
 	%D%/multi/conformance_small.c \
 	%D%/multi/conformance_write.c \
 	%D%/multi/test_conformance.c

@@ -6,10 +6,8 @@
 #include "tests/multi/conformance.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
@@ -17,6 +15,7 @@
 
 #define TICK_NS 20000000ull
 #define IDLE_ROUNDS 200		/* pumps that find nothing, before a wait sleeps */
+#define SIM_SHARE 20		/* of what processes do, the simulator does one in so many */
 
 void conf_fail(const char *file, int line, const char *what)
 {
@@ -51,7 +50,7 @@ void gy_ep_down(struct gy_ep *ep, int err, const char *why)
 	CHECK(!p->down++);
 	CHECK(err < 0 && why && *why);
 	p->err = err;
-	p->down_ns = conf_now();
+	p->down_ns = conf_now(to_conf(ep));
 	p->peer.state = GY_PEER_LOST;
 	snprintf(p->why, sizeof(p->why), "%s", why);
 }
@@ -138,13 +137,23 @@ struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transpo
 
 /* ---- a rank's life ---- */
 
-static void conf_wait_count(_Atomic unsigned *count, unsigned n)
+static uint64_t conf_limit(void)
 {
-	const uint64_t end = conf_now() + CONF_WAIT_S * conf_slowdown() * 1000000000ull;
+	return CONF_WAIT_S * conf_slowdown() * 1000000000ull;
+}
+
+static void conf_yield(struct conf *c)
+{
+	c->ctx.sys->ops->yield(c->ctx.sys);
+}
+
+static void conf_wait_count(struct conf *c, _Atomic unsigned *count, unsigned n)
+{
+	const uint64_t end = conf_now(c) + conf_limit();
 
 	while (atomic_load(count) < n) {
-		CHECK(conf_now() < end);
-		sched_yield();
+		CHECK(conf_now(c) < end);
+		conf_yield(c);
 	}
 }
 
@@ -153,12 +162,9 @@ static void conf_exchange(struct conf *c, const struct gy_job_entry *own)
 {
 	c->shared->job[c->rank] = *own;
 	atomic_fetch_add(&c->shared->arrived, 1);
-	conf_wait_count(&c->shared->arrived, (unsigned)c->nranks);
+	conf_wait_count(c, &c->shared->arrived, (unsigned)c->nranks);
 	memcpy(c->ctx.job, c->shared->job, (size_t)c->nranks * sizeof(*own));
 }
-
-/* Each message takes its time: a million would take hours. */
-static bool conf_shaped;
 
 int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf_case *test,
 	      struct conf_shared *shared, int rank)
@@ -168,8 +174,12 @@ int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf
 	struct gy_job_entry own;
 	int i, n, err;
 
-	conf_shaped = tp->tcp_shape != NULL;
-	*c = (struct conf){ .ops = ops, .shared = shared, .rank = rank, .nranks = test->nranks };
+	c->ops = ops;
+	c->shared = shared;
+	c->rank = rank;
+	c->nranks = test->nranks;
+	c->sim = tp->sim;
+	c->shaped = *tp->tcp_shape;
 	c->seed = shared->seed + (uint64_t)rank;
 	gy_config_init(&ctx->cfg);
 	ctx->cfg.cma = test->copies ? GY_CONFIG_OFF : GY_CONFIG_AUTO;
@@ -180,14 +190,15 @@ int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf
 	ctx->cfg.host_timeout_ms *= (int)conf_slowdown();
 	ctx->rank = rank;
 	ctx->nranks = c->nranks;
-	ctx->sys = &gy_sys_posix;
 	memcpy(ctx->job_key, shared->key, sizeof(shared->key));
 	memset(&own, 0, sizeof(own));
 	own.node[0] = own.node[1] = 1;
 	ctx->job = gy_alloc_array((size_t)c->nranks, sizeof(*ctx->job));
 	CHECK(ctx->job);
-	CHECK(!gy_poll_open(&ctx->poll));
-	CHECK(!gy_wire_open(ctx, true, &ctx->wire, &own.addr));
+	if (!c->sim) {
+		CHECK(!gy_poll_open(&ctx->poll));
+		CHECK(!gy_wire_open(ctx, true, &ctx->wire, &own.addr));
+	}
 	err = ops->open(ctx, &c->nic);
 	if (err)
 		return err;
@@ -206,26 +217,49 @@ int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf
 	return 0;
 }
 
-void conf_close(struct conf *c)
+void conf_close(struct conf *c, bool killed)
 {
 	int i;
 
-	for (i = 0; i < c->nranks; i++)
+	/* Not asked for any more: nothing may touch it. */
+	while (c->nkept)
+		free(c->kept[--c->nkept]);
+	free(c->kept);
+	for (i = 0; i < CONF_RANKS; i++)
 		if (c->peers[i].peer.ep)
-			c->ops->ep_close(c->peers[i].peer.ep, true);
+			c->ops->ep_close(c->peers[i].peer.ep, !killed);
 	c->ops->close(c->nic);
-	gy_wire_close(c->ctx.wire);
-	gy_poll_close(&c->ctx.poll);
+	if (!c->sim) {
+		gy_wire_close(c->ctx.wire);
+		gy_poll_close(&c->ctx.poll);
+	}
 	gy_free(c->ctx.job);
-	CHECK(gy_alloc_live() == 0);
+}
+
+void *conf_keep(struct conf *c, void *mem)
+{
+	CHECK(mem);
+	c->kept = realloc(c->kept, (c->nkept + 1) * sizeof(*c->kept));
+	CHECK(c->kept);
+	return c->kept[c->nkept++] = mem;
+}
+
+void *conf_alloc(struct conf *c, size_t len)
+{
+	return conf_keep(c, calloc(1, len));
+}
+
+void conf_free(struct conf *c, void *mem)
+{
+	unsigned i = 0;
+
+	while (c->kept[i] != mem)
+		CHECK(++i < c->nkept);
+	c->kept[i] = c->kept[--c->nkept];
+	free(mem);
 }
 
 /* ---- driving ---- */
-
-uint64_t conf_now(void)
-{
-	return gy_sys_posix.ops->now_ns(&gy_sys_posix);
-}
 
 uint64_t conf_slowdown(void)
 {
@@ -235,54 +269,66 @@ uint64_t conf_slowdown(void)
 	return n > 0 ? (uint64_t)n : 1;
 }
 
-unsigned conf_times(unsigned n, unsigned long_n)
+/* Over a shaped connection each message takes its time: a million would take hours. */
+unsigned conf_times(const struct conf *c, unsigned n, unsigned long_n)
 {
-	return (test_is_long() && !conf_shaped ? long_n : n) / (unsigned)conf_slowdown();
+	if (c->sim)
+		return n / SIM_SHARE;
+	return (test_is_long() && !c->shaped ? long_n : n) / (unsigned)conf_slowdown();
 }
 
-void conf_pump(struct conf *c)
+/* The sockets' share.  The simulator has none. */
+static int conf_pump_wire(struct conf *c)
 {
-	int did = c->ops->progress(c->nic) + gy_poll_dispatch(&c->ctx.poll);
-	const uint64_t now = conf_now();
+	const int did = gy_poll_dispatch(&c->ctx.poll);
+	const uint64_t now = conf_now(c);
 
 	if (now - c->tick_ns > TICK_NS) {
 		c->tick_ns = now;
 		gy_wire_tick(c->ctx.wire, now);
 	}
+	return did;
+}
+
+void conf_pump(struct conf *c)
+{
+	int did = c->ops->progress(c->nic);
+
+	if (!c->sim)
+		did += conf_pump_wire(c);
 	c->idle = did ? 0 : c->idle + 1;
 }
 
 static void conf_sleep(struct conf *c)
 {
-	const uint64_t begin = conf_now();
+	const uint64_t begin = conf_now(c);
+	struct gy_sys *sys = c->ctx.sys;
 
 	/* Only the wire needs ticks, so what is up sleeps until something comes. */
 	if (!c->ops->arm(c->nic)) {
-		gy_poll_sleep(&c->ctx.poll, c->sleepy ? CONF_WAIT_S * 1000 : 20);
-		c->sleeps++;
-		CHECK(conf_now() - begin < (CONF_WAIT_S - 1) * 1000000000ull);
+		sys->ops->sleep(sys, &c->ctx, c->sleepy ? CONF_WAIT_S * 1000000000ull : TICK_NS);
+		CHECK(conf_now(c) - begin < (CONF_WAIT_S - 1) * 1000000000ull);
 	}
 	c->ops->disarm(c->nic);
 }
 
 void conf_wait(struct conf *c, bool (*ready)(struct conf *c))
 {
-	const uint64_t limit = CONF_WAIT_S * conf_slowdown() * 1000000000ull;
-	uint64_t end = conf_now() + limit;
+	uint64_t end = conf_now(c) + conf_limit();
 
 	while (!ready(c)) {
 		conf_pump(c);
 		if (!c->idle)
-			end = conf_now() + limit;
+			end = conf_now(c) + conf_limit();
 		if (c->sleepy ? c->idle : c->idle > IDLE_ROUNDS) {
 			if (ready(c))
 				break;
 			if (c->idle)
 				conf_sleep(c);
 		} else if (c->idle) {
-			sched_yield();
+			conf_yield(c);
 		}
-		CHECK(conf_now() < end);
+		CHECK(conf_now(c) < end);
 	}
 }
 
@@ -304,7 +350,7 @@ void conf_barrier(struct conf *c)
 
 void conf_wait_flag(struct conf *c, unsigned value)
 {
-	conf_wait_count(&c->shared->flag, value);
+	conf_wait_count(c, &c->shared->flag, value);
 }
 
 /* ---- connections and messages ---- */
@@ -380,12 +426,14 @@ int conf_send(struct conf *c, struct conf_peer *p, uint32_t len)
 void conf_say(struct conf *c, struct conf_peer *p, uint32_t tag, const void *body, uint32_t len)
 {
 	const struct gy_hdr hdr = { .kind = CONF_OTHER, .stream = tag, .len = len };
-	const uint64_t end = conf_now() + CONF_WAIT_S * conf_slowdown() * 1000000000ull;
+	const uint64_t end = conf_now(c) + conf_limit();
 	int err;
 
 	while ((err = c->ops->msg(p->peer.ep, &hdr, body)) == -EAGAIN) {
-		CHECK(conf_now() < end);
+		CHECK(conf_now(c) < end);
 		conf_pump(c);
+		if (c->idle)
+			conf_yield(c);
 	}
 	CHECK(!err || p->down);
 }

@@ -2,16 +2,17 @@
 #ifndef TEST_CONFORMANCE_H
 #define TEST_CONFORMANCE_H
 /*
- * One suite for every transport but the simulator, whose ranks are coroutines of one process
- * (test_sim.c and test_sim_write.c hold it to the same rules).  Here ranks are processes, each with
- * a context that has one nic and a fake engine, which makes the upcalls of lib/transport.h visible
- * to a test.
+ * One suite for every transport.  A rank has a context with one nic and a fake engine, which makes
+ * the upcalls of lib/transport.h visible to a test.  Ranks are processes, or, of the simulator,
+ * coroutines of one process, with a link, a clock and faults drawn from the seed.
  *
  *   conformance.c	the fake engine, ranks, waiting, messages that can be checked
- *   conformance_*.c	the cases
- *   test_conformance.c	the table of cases; forks the ranks
+ *   conformance_sim.c	ranks as coroutines
+ *   conformance_*.c	the cases: what one knows is in struct conf, never in a static object, and
+ *			it waits only by what is declared here
+ *   test_conformance.c	the table of cases; ranks as processes
  *
- * A failed CHECK ends the rank, and so the test.  Every wait is bounded.
+ * A failed CHECK ends the process, and so the case.  Every wait is bounded.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,19 +55,36 @@ struct conf_peer {
 	uint32_t limit;			/* how many to send */
 };
 
+struct conf;
+
+/* What ranks are. */
+struct conf_ranks {
+	uint64_t (*now_ns)(struct conf *c);		/* one clock for all ranks */
+	void (*compute)(struct conf *c, uint64_t ns);	/* for so long it does not drive */
+	/* Is killed after so long, wherever it is then, or here, for 0; died_ns says when. */
+	void (*die)(struct conf *c, uint64_t after_ns);
+	void (*stop)(struct conf *c);			/* for a while */
+};
+
 struct conf {
-	struct gyre_context ctx;
+	struct gyre_context ctx;	/* sys and sim are set before conf_open */
+	const struct conf_ranks *ranks;
 	const struct gy_transport_ops *ops;
 	struct gy_nic *nic;
 	struct conf_shared *shared;
 	int rank, nranks;
 	unsigned caps;
+	bool sim;			/* one of many seeds: does less, and says nothing */
+	bool shaped;
 	bool sleepy;			/* waits sleep at once: no spinning */
-	unsigned idle, sleeps;
+	unsigned idle;
 	unsigned barrier;		/* arrivals that the next barrier waits for */
 	uint64_t tick_ns, seed;
 	struct conf_peer peers[CONF_RANKS];
+	void **kept;			/* by conf_keep */
+	unsigned nkept;
 
+	void *state;			/* the case's */
 	/* Set by a case.  NULL: such a thing must not come. */
 	void (*deliver)(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
 			const void *body);
@@ -84,13 +102,15 @@ struct conf_case {
 	int victim;			/* rank that kills itself, + 1; 0: none */
 	bool stops;			/* a rank stops itself; the parent lets it go on */
 	unsigned rounds;		/* each with a seed of its own; 0: 1 */
-	unsigned copies;		/* 1: GYRE_CMA=off, GYRE_MAPPED=0 */
+	bool copies;			/* GYRE_CMA=off, GYRE_MAPPED=0 */
+	bool listens;			/* about sockets that ranks listen on */
 };
 
 struct conf_transport {
 	const char *name;
 	const struct gy_transport_ops *ops;
 	const char *tcp_shape;		/* the setting */
+	bool sim;
 };
 
 /* Kinds of messages: CONF_MSG are checked by the fake engine, others go to deliver. */
@@ -104,11 +124,25 @@ void conf_fail(const char *file, int line, const char *what) __attribute__((nore
 /* -EOPNOTSUPP: this transport does not work here. */
 int conf_open(struct conf *c, const struct conf_transport *tp, const struct conf_case *test,
 	      struct conf_shared *shared, int rank);
-void conf_close(struct conf *c);
+/* Closes what is open; a rank that was killed says nothing more. */
+void conf_close(struct conf *c, bool killed);
+
+/* A case's memory, freed when the rank closes: a victim does nothing more.  Never NULL. */
+void *conf_alloc(struct conf *c, size_t len);		/* zeroed */
+void *conf_keep(struct conf *c, void *mem);		/* of malloc and the like */
+void conf_free(struct conf *c, void *mem);		/* before that */
+
+/* In the simulator: 0, or 1 when a rank or the simulator has failed. */
+int conf_run_sim(const struct conf_transport *tp, const struct conf_case *test,
+		 struct conf_shared *shared);
 
 /* ---- driving ---- */
 
-uint64_t conf_now(void);
+static inline uint64_t conf_now(struct conf *c)
+{
+	return c->ranks->now_ns(c);
+}
+
 void conf_pump(struct conf *c);
 /*
  * Until ready(c); fails when nothing comes for long; sleeps when there is nothing to do.  ready may
@@ -119,8 +153,8 @@ void conf_wait(struct conf *c, bool (*ready)(struct conf *c));
 void conf_barrier(struct conf *c);
 /* Waits for shared->flag without driving, as a rank that computes. */
 void conf_wait_flag(struct conf *c, unsigned value);
-/* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers. */
-unsigned conf_times(unsigned n, unsigned long_n);
+/* Iterations: n, or long_n for GY_TEST_LONG=1; fewer under sanitizers and in the simulator. */
+unsigned conf_times(const struct conf *c, unsigned n, unsigned long_n);
 uint64_t conf_slowdown(void);
 
 /* ---- connections and messages ---- */

@@ -7,9 +7,9 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,66 +20,68 @@
 
 enum { FAULT_LENT, FAULT_ALIVE };	/* hdr.stream */
 
-static struct {
-	struct conf *c;
+struct fault {
 	struct gy_remote remote;	/* memory that the victim lent */
 	bool alive;			/* the other survivor says so */
 	unsigned acts, last;		/* of the victim */
 	struct gy_grain grain[2];
 	bool busy[2];
 	char *src, *dst;
-} fault;
-
-static void fault_die(int sig)
-{
-	atomic_store(&fault.c->shared->died_ns, conf_now());
-	raise(SIGKILL);
-}
+};
 
 static void fault_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
 			  const void *body)
 {
-	CHECK(hdr->len == sizeof(fault.remote));
+	struct fault *f = c->state;
+
+	CHECK(hdr->len == sizeof(f->remote));
 	if (hdr->stream == FAULT_LENT)
-		memcpy(&fault.remote, body, sizeof(fault.remote));
+		memcpy(&f->remote, body, sizeof(f->remote));
 	else
-		fault.alive = true;
+		f->alive = true;
 }
 
 static int fault_place(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr, void **dstp)
 {
+	const struct fault *f = c->state;
+
 	CHECK(p->peer.rank == 2 && hdr->len == FAULT_GRAIN);
-	*dstp = fault.dst;		/* all are equal */
+	*dstp = f->dst;			/* all are equal */
 	return 0;
 }
 
 static void fault_arrived(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr)
 {
-	CHECK(conf_matches(fault.dst, FAULT_GRAIN, 1));
+	const struct fault *f = c->state;
+
+	CHECK(conf_matches(f->dst, FAULT_GRAIN, 1));
 }
 
 static void fault_sent(struct conf *c, struct conf_peer *p, struct gy_grain *grain)
 {
-	fault.busy[p->peer.rank] = false;
+	struct fault *f = c->state;
+
+	f->busy[p->peer.rank] = false;
 }
 
 /* One message or grain to each of the others. */
 static void fault_act(struct conf *c)
 {
+	struct fault *f = c->state;
 	struct gy_grain *g;
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		if (fault.acts++ == fault.last)
-			fault_die(0);
+		if (f->acts++ == f->last)
+			c->ranks->die(c, 0);
 		if (!c->peers[i].blocked)
 			conf_send(c, &c->peers[i], (uint32_t)(conf_random(&c->seed) % 1000));
-		if ((c->caps & (GY_CAP_BULK | GY_CAP_WRITE)) != GY_CAP_BULK || fault.busy[i])
+		if ((c->caps & (GY_CAP_BULK | GY_CAP_WRITE)) != GY_CAP_BULK || f->busy[i])
 			continue;
-		g = &fault.grain[i];
-		*g = (struct gy_grain){ .src = fault.src };
+		g = &f->grain[i];
+		*g = (struct gy_grain){ .src = f->src };
 		g->hdr = (struct gy_hdr){ .kind = CONF_OTHER, .len = FAULT_GRAIN };
-		fault.busy[i] = !c->ops->bulk(c->peers[i].peer.ep, g);
+		f->busy[i] = !c->ops->bulk(c->peers[i].peer.ep, g);
 	}
 }
 
@@ -98,14 +100,16 @@ static bool fault_survivor(struct conf *c)
 
 static bool fault_other_alive(struct conf *c)
 {
-	return fault.alive;
+	const struct fault *f = c->state;
+
+	return f->alive;
 }
 
 /* By its own hand between two calls, or, every other time, anywhere. */
 static void fault_run_victim(struct conf *c)
 {
+	struct fault *f = c->state;
 	const uint64_t r = conf_random(&c->seed);
-	struct itimerval timer = { .it_value.tv_usec = 1 + (long)(r >> 8) % 30000 };
 	struct gy_remote remote;
 	void *mem;
 	int i;
@@ -117,16 +121,15 @@ static void fault_run_victim(struct conf *c)
 			conf_say(c, &c->peers[i], FAULT_LENT, &remote, sizeof(remote));
 		}
 	}
-	fault.last = r % 2 ? (unsigned)(r >> 40) % 4000 : ~0u;
-	if (!(r % 2)) {
-		signal(SIGALRM, fault_die);
-		CHECK(!setitimer(ITIMER_REAL, &timer, NULL));
-	}
+	f->last = r % 2 ? (unsigned)(r >> 40) % 4000 : ~0u;
+	if (!(r % 2))
+		c->ranks->die(c, 1000 * (1 + (r >> 8) % 30000));
 	conf_wait(c, fault_victim);
 }
 
 static void fault_after(struct conf *c)
 {
+	struct fault *f = c->state;
 	struct conf_peer *p = &c->peers[2];
 	const struct gy_hdr hdr = { .kind = CONF_MSG };
 	struct gy_ep *ep = p->peer.ep;
@@ -138,9 +141,9 @@ static void fault_after(struct conf *c)
 	CHECK(p->down_ns - atomic_load(&c->shared->died_ns) < 1000000000ull * conf_slowdown());
 	CHECK(c->ops->msg(ep, &hdr, NULL) == -ENOTCONN);
 	if (c->caps & GY_CAP_LEND) {
-		CHECK(c->ops->lend(ep, &byte, 1, &fault.remote) == -ENOTCONN);
-		CHECK(c->ops->map(ep, &fault.remote, 0, 1, &ptr) == -ENOTCONN);
-		CHECK(c->ops->pull(ep, &fault.remote, 0, &byte, 1) == -ENOTCONN);
+		CHECK(c->ops->lend(ep, &byte, 1, &f->remote) == -ENOTCONN);
+		CHECK(c->ops->map(ep, &f->remote, 0, 1, &ptr) == -ENOTCONN);
+		CHECK(c->ops->pull(ep, &f->remote, 0, &byte, 1) == -ENOTCONN);
 	}
 	for (i = 0; i < 100; i++)	/* and says so once only */
 		conf_pump(c);
@@ -151,13 +154,13 @@ static void fault_after(struct conf *c)
 /* Rank 2 is killed somewhere; the others hear of it within a second and go on with each other. */
 void conf_kill(struct conf *c)
 {
+	struct fault *f = conf_alloc(c, sizeof(*f));
 	struct conf_peer *p = &c->peers[!c->rank];
 
-	fault.c = c;
-	fault.src = malloc(FAULT_GRAIN);
-	fault.dst = malloc(FAULT_GRAIN);
-	CHECK(fault.src && fault.dst);
-	conf_fill(fault.src, FAULT_GRAIN, 1);
+	c->state = f;
+	f->src = conf_alloc(c, FAULT_GRAIN);
+	f->dst = conf_alloc(c, FAULT_GRAIN);
+	conf_fill(f->src, FAULT_GRAIN, 1);
 	c->deliver = fault_deliver;
 	c->place = fault_place;
 	c->arrived_grain = fault_arrived;
@@ -169,13 +172,11 @@ void conf_kill(struct conf *c)
 	c->sleepy = true;
 	conf_wait(c, fault_survivor);
 	fault_after(c);
-	conf_say(c, p, FAULT_ALIVE, &fault.remote, sizeof(fault.remote));
+	conf_say(c, p, FAULT_ALIVE, &f->remote, sizeof(f->remote));
 	conf_wait(c, fault_other_alive);
 	CHECK(!p->down);
 	c->nranks = 2;
 	conf_barrier(c);
-	free(fault.src);
-	free(fault.dst);
 }
 
 /* ---- a process that is stopped ---- */
@@ -192,8 +193,7 @@ void conf_stop(struct conf *c)
 
 	conf_connect_all(c);
 	if (c->rank == 1) {
-		raise(SIGSTOP);
-		CHECK(!conf_send(c, p, 100));
+		c->ranks->stop(c);
 	} else {
 		c->sleepy = true;
 		conf_wait(c, fault_started);

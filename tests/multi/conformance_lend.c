@@ -23,17 +23,18 @@ struct lend_body {
 	uint32_t area;
 };
 
-static struct {
+struct lend {
 	char *areas[LEND_AREAS];	/* two from mem_alloc, two from the heap */
 	bool out[LEND_AREAS];		/* lent now */
 	bool owed[LEND_AREAS];		/* of the peer: read, to be given back */
 	unsigned lent, taken, total;
 	unsigned heap, mapped;		/* of them */
 	char *copy;
-} lend;
+};
 
 static void lend_check(struct conf *c, struct gy_ep *ep, const struct lend_body *b)
 {
+	struct lend *l = c->state;
 	const size_t off = conf_random(&c->seed) % b->len / 8 * 8;
 	const size_t len = 1 + conf_random(&c->seed) % (b->len - off);
 	const void *ptr = NULL;
@@ -41,113 +42,114 @@ static void lend_check(struct conf *c, struct gy_ep *ep, const struct lend_body 
 
 	CHECK(!err || err == -EOPNOTSUPP);
 	if (!err) {
-		lend.mapped++;
+		l->mapped++;
 		CHECK(conf_matches(ptr, len, b->seed + off));
 	}
-	memset(lend.copy, 0x5a, len + 1);
-	CHECK(!c->ops->pull(ep, &b->remote, off, lend.copy, len));
-	CHECK(conf_matches(lend.copy, len, b->seed + off));
-	CHECK(lend.copy[len] == 0x5a);
+	memset(l->copy, 0x5a, len + 1);
+	CHECK(!c->ops->pull(ep, &b->remote, off, l->copy, len));
+	CHECK(conf_matches(l->copy, len, b->seed + off));
+	CHECK(l->copy[len] == 0x5a);
 }
 
 static void lend_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
 			 const void *body)
 {
+	struct lend *l = c->state;
 	struct lend_body b;
 
 	CHECK(hdr->len == sizeof(b));
 	memcpy(&b, body, sizeof(b));
 	CHECK(b.area < LEND_AREAS);
 	if (hdr->stream == LEND_BACK) {
-		CHECK(lend.out[b.area]);
-		lend.out[b.area] = false;
+		CHECK(l->out[b.area]);
+		l->out[b.area] = false;
 		return;
 	}
 	lend_check(c, p->peer.ep, &b);
-	lend.taken++;
-	lend.owed[b.area] = true;
+	l->taken++;
+	l->owed[b.area] = true;
 }
 
 /* Freed memory has been read, and its addresses may be used again. */
 static void lend_renew(struct conf *c, uint32_t area)
 {
+	struct lend *l = c->state;
 	void *mem;
 
-	CHECK(!c->ops->mem_free(c->nic, lend.areas[area]));
+	CHECK(!c->ops->mem_free(c->nic, l->areas[area]));
 	CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
-	lend.areas[area] = mem;
+	l->areas[area] = mem;
 }
 
 static void lend_one(struct conf *c, struct conf_peer *p, uint32_t area)
 {
+	struct lend *l = c->state;
 	const size_t off = conf_random(&c->seed) % (LEND_BYTES / 2);
 	struct lend_body b = { .area = area, .seed = conf_random(&c->seed) };
 	char *ptr;
 	int err;
 
-	if (area == 1 && lend.lent % 8 == 0)
+	if (area == 1 && l->lent % 8 == 0)
 		lend_renew(c, area);
-	ptr = lend.areas[area] + off;
+	ptr = l->areas[area] + off;
 	b.len = 1 + conf_random(&c->seed) % (LEND_BYTES - off);
 	conf_fill(ptr, b.len, b.seed);
 	err = c->ops->lend(p->peer.ep, ptr, b.len, &b.remote);
 	if (area >= 2 && err == -EOPNOTSUPP)
 		return;			/* ordinary memory; the engine would copy to a slot */
 	CHECK(!err);
-	lend.heap += area >= 2;
-	lend.out[area] = true;
-	lend.lent++;
+	l->heap += area >= 2;
+	l->out[area] = true;
+	l->lent++;
 	conf_say(c, p, LEND_TAKE, &b, sizeof(b));
 }
 
 static bool lend_done(struct conf *c)
 {
+	struct lend *l = c->state;
 	struct conf_peer *p = &c->peers[!c->rank];
 	bool out = false;
 	uint32_t a;
 
 	for (a = 0; a < LEND_AREAS; a++) {
-		if (lend.owed[a]) {
-			lend.owed[a] = false;
+		if (l->owed[a]) {
+			l->owed[a] = false;
 			conf_say(c, p, LEND_BACK, &(struct lend_body){ .area = a },
 				 sizeof(struct lend_body));
 		}
-		if (!lend.out[a] && lend.lent < lend.total)
+		if (!l->out[a] && l->lent < l->total)
 			lend_one(c, p, a);
-		out |= lend.out[a] || lend.owed[a];
 	}
-	return lend.lent >= lend.total && lend.taken >= lend.total && !out;
+	for (a = 0; a < LEND_AREAS; a++)	/* something may have come while we spoke */
+		out |= l->out[a] || l->owed[a];
+	return l->lent >= l->total && l->taken >= l->total && !out;
 }
 
 void conf_lend(struct conf *c)
 {
+	struct lend *l = conf_alloc(c, sizeof(*l));
 	void *mem;
 	unsigned a;
 
+	c->state = l;
 	c->deliver = lend_deliver;
-	lend.total = conf_times(800, 20000);
-	lend.copy = malloc(LEND_BYTES + 1);
-	CHECK(lend.copy);
+	l->total = conf_times(c, 800, 20000);
+	l->copy = conf_keep(c, malloc(LEND_BYTES + 1));
 	for (a = 0; a < LEND_AREAS; a++) {
 		if (a < 2)
 			CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
 		else
-			CHECK((mem = malloc(LEND_BYTES)));
-		lend.areas[a] = mem;
+			mem = conf_keep(c, malloc(LEND_BYTES));
+		l->areas[a] = mem;
 	}
 	conf_connect_all(c);
 	conf_wait(c, lend_done);
 	conf_barrier(c);
-	if (!c->rank)
-		printf("  %u lent, %u of them ordinary memory; %u mapped\n", lend.lent, lend.heap,
-		       lend.mapped);
-	for (a = 0; a < LEND_AREAS; a++) {
-		if (a < 2)
-			CHECK(!c->ops->mem_free(c->nic, lend.areas[a]));
-		else
-			free(lend.areas[a]);
-	}
-	free(lend.copy);
+	if (!c->rank && !c->sim)
+		printf("  %u lent, %u of them ordinary memory; %u mapped\n", l->lent, l->heap,
+		       l->mapped);
+	for (a = 0; a < 2; a++)
+		CHECK(!c->ops->mem_free(c->nic, l->areas[a]));
 }
 
 /* ---- recalled ---- */
@@ -158,16 +160,17 @@ struct recall_body {
 	uint32_t count;
 };
 
-static struct {
+struct recall {
 	char *area, *copy;
 	unsigned lent, read, total;
 	unsigned held, recalled;	/* what the reader has found */
-} rec;
+};
 
 /* What may be lent still is as it was; which communicator's it is, is known. */
 static void recall_deliver(struct conf *c, struct conf_peer *p, const struct gy_hdr *hdr,
 			   const void *body)
 {
+	struct recall *r = c->state;
 	const struct gy_recalls *recalls = p->peer.ep->recalls;
 	const void *ptr = NULL;
 	char why[GY_RECALL_TEXT];
@@ -177,73 +180,74 @@ static void recall_deliver(struct conf *c, struct conf_peer *p, const struct gy_
 
 	CHECK(hdr->len == sizeof(b) && recalls);
 	memcpy(&b, body, sizeof(b));
-	if (++rec.read % 2 || c->ops->map(p->peer.ep, &b.remote, 0, b.len, &ptr)) {
-		CHECK(!c->ops->pull(p->peer.ep, &b.remote, 0, rec.copy, b.len));
-		ptr = rec.copy;
+	if (++r->read % 2 || c->ops->map(p->peer.ep, &b.remote, 0, b.len, &ptr)) {
+		CHECK(!c->ops->pull(p->peer.ep, &b.remote, 0, r->copy, b.len));
+		ptr = r->copy;
 	}
 	matches = conf_matches(ptr, b.len, b.seed);
 	if (gy_none_recalled(recalls, b.count)) {
 		CHECK(matches);
-		rec.held++;
-		atomic_store(&c->shared->flag, rec.read);
+		r->held++;
+		atomic_store(&c->shared->flag, r->read);
 		return;
 	}
-	rec.recalled++;
+	r->recalled++;
 	count = b.count;
 	CHECK(gy_recalled(recalls, b.count, &count, why) && *why && count == b.count);
 	count = b.count;
 	if (!gy_recalled(recalls, ~b.count, &count, why))
 		CHECK(count != b.count);	/* another communicator's */
-	atomic_store(&c->shared->flag, rec.read);
+	atomic_store(&c->shared->flag, r->read);
 }
 
 /* One at a time, as if there were a communicator for each that fails. */
 static void recall_lend_one(struct conf *c)
 {
+	struct recall *r = c->state;
 	struct conf_peer *p = &c->peers[1];
-	struct gy_hdr hdr = { .kind = CONF_OTHER, .len = sizeof(struct recall_body) };
 	struct recall_body b = { .seed = conf_random(&c->seed) };
-	const uint64_t wait = conf_random(&c->seed) % 40000, begin = conf_now();
-	int err;
+	const uint64_t wait = conf_random(&c->seed) % 80000;
 
 	b.len = 1 + conf_random(&c->seed) % (conf_random(&c->seed) % 4 ? 2000 : LEND_BYTES);
 	b.count = gy_recalls_made(c->nic);
-	conf_fill(rec.area, b.len, b.seed);
-	CHECK(!c->ops->lend(p->peer.ep, rec.area, b.len, &b.remote));
-	err = c->ops->msg(p->peer.ep, &hdr, &b);
-	CHECK(!err);
-	rec.lent++;
-	while (conf_now() - begin < wait)
-		;
+	conf_fill(r->area, b.len, b.seed);
+	CHECK(!c->ops->lend(p->peer.ep, r->area, b.len, &b.remote));
+	conf_say(c, p, 0, &b, sizeof(b));
+	r->lent++;
+	if (wait < 40000)		/* else the reader may not have run at all */
+		c->ranks->compute(c, wait);
 	gy_recall(c->nic->recalls, b.count, -ECANCELED, "its user wants it");
-	conf_fill(rec.area, b.len, ~b.seed);
+	conf_fill(r->area, b.len, ~b.seed);
 }
 
 static bool recall_done(struct conf *c)
 {
+	struct recall *r = c->state;
+
 	if (c->rank)
-		return rec.read == rec.total;
+		return r->read == r->total;
 	c->idle = 0;			/* nothing would wake it */
-	if (rec.lent < rec.total && atomic_load(&c->shared->flag) == rec.lent)
+	if (r->lent < r->total && atomic_load(&c->shared->flag) == r->lent)
 		recall_lend_one(c);
-	return rec.lent == rec.total;
+	return r->lent == r->total;
 }
 
 void conf_lend_recalled(struct conf *c)
 {
+	struct recall *r = conf_alloc(c, sizeof(*r));
 	void *mem;
 
+	c->state = r;
 	c->deliver = recall_deliver;
-	rec.total = conf_times(20000, 400000);
-	rec.copy = malloc(LEND_BYTES);
-	CHECK(rec.copy && !c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
-	rec.area = mem;
+	r->total = conf_times(c, 20000, 400000);
+	r->copy = conf_keep(c, malloc(LEND_BYTES));
+	CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
+	r->area = mem;
 	conf_connect_all(c);
 	conf_wait(c, recall_done);
 	conf_barrier(c);
-	if (c->rank)
-		printf("  %u read, %u of them recalled\n", rec.read, rec.recalled);
-	CHECK(!c->rank || rec.held + rec.recalled == rec.total);
+	if (c->rank && !c->sim)
+		printf("  %u read, %u of them recalled\n", r->read, r->recalled);
+	CHECK(!c->rank || r->held + r->recalled == r->total);
 	CHECK(!c->ops->mem_free(c->nic, mem));
-	free(rec.copy);
 }
