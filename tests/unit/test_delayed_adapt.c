@@ -2,7 +2,7 @@
 /*
  * test_delayed_adapt.c - the controller of delayed collectives: its arithmetic, and in the
  * simulator that delay and period follow a network that changes, the same on all ranks at the same
- * round.
+ * round, and that a run without it, given the same decisions, has the same bits.
  */
 #include <errno.h>
 #include <math.h>
@@ -16,6 +16,7 @@
 #include "collectives/delayed/adapt.h"
 #include "lib/alloc.h"
 #include "lib/config.h"
+#include "lib/log.h"
 #include "lib/util.h"
 #include "transports/sim/nic.h"
 #include "transports/sim/sim.h"
@@ -27,6 +28,8 @@
 #define PHASES 3
 #define MAX_TICKS 2000
 #define QUIET_TICKS 40		/* at the end of a phase, when nobody is to wait any more */
+#define MAX_DECISIONS 32
+#define MOVING 64		/* elements that change */
 
 /* ---- arithmetic ---- */
 
@@ -115,8 +118,22 @@ struct phase {
 	uint32_t bytes_per_us;
 };
 
+/* From that round on. */
+struct decision {
+	uint64_t round;
+	uint32_t delay, period;
+};
+
+struct decisions {
+	unsigned n;
+	struct decision d[MAX_DECISIONS];
+};
+
 struct job {
 	struct gyre_delayed_attr attr;
+	const struct decisions *replay;		/* or NULL: ADAPT */
+	struct decisions made;			/* as rank 0's statistics tell */
+	uint64_t hash[RANKS][MAX_TICKS];	/* of x, by tick */
 	struct phase phases[PHASES];
 	size_t count;
 	float *x;			/* RANKS of them */
@@ -148,23 +165,92 @@ static void adapt_network(struct gy_sim_rank *rank, const struct phase *phase)
 	}
 }
 
+/* Depends on x, so that what once differs goes on to differ; not dyadic. */
+static void adapt_step(float *x, int rank, uint64_t n)
+{
+	unsigned i;
+
+	for (i = 0; i < MOVING; i++)
+		x[i] += 0.01f * (float)((i * 7 + n * 13 + (unsigned)rank * 5) % 17) - 0.03f * x[i];
+}
+
+static uint64_t adapt_hash(const float *x)
+{
+	uint64_t hash = 14695981039346656037u;
+	uint32_t bits;
+	unsigned i;
+
+	for (i = 0; i < MOVING; i++) {
+		memcpy(&bits, &x[i], sizeof(bits));
+		hash = (hash ^ bits) * 1099511628211u;
+	}
+	return hash;
+}
+
+/* What has been decided is in the statistics after the tick that posts the round before. */
+static void adapt_remember(struct decisions *made, uint64_t posted,
+			   const struct gyre_delayed_stats *stats)
+{
+	static const struct decision first = { .delay = 1, .period = 1 };
+	const struct decision *last = made->n ? &made->d[made->n - 1] : &first;
+
+	if ((last->delay != stats->delay || last->period != stats->period) &&
+	    made->n < MAX_DECISIONS)
+		made->d[made->n++] = (struct decision){ posted + 1, stats->delay, stats->period };
+}
+
+/* The decision that holds for the round after that one. */
+static int adapt_replay(const struct decisions *replay, uint64_t posted, struct gyre_delayed *d)
+{
+	uint64_t round;
+	unsigned i;
+	int err;
+
+	for (i = 0; i < replay->n; i++) {
+		const struct decision *c = &replay->d[i];
+
+		if (c->round != posted + 1)
+			continue;
+		err = gyre_delayed_set(d, c->delay, c->period, c->round, &round);
+		return err ? err : round == c->round ? 0 : -EBADMSG;
+	}
+	return 0;
+}
+
+static int adapt_tick(struct job *j, struct gy_sim_rank *rank, struct gyre_delayed *d,
+		      struct gyre_tick *t, struct gyre_delayed_stats *stats)
+{
+	const int me = gy_sim_rank_id(rank);
+	float *const x = j->x + (size_t)me * j->count;
+	const uint64_t posted = t->posted;
+	int err;
+
+	gy_sim_sleep(rank, STEP_NS);
+	adapt_step(x, me, t->tick + 1);
+	err = gyre_delayed_tick(d, 1, t);
+	if (!err && j->replay && t->posted > posted)
+		err = adapt_replay(j->replay, t->posted, d);
+	if (!err)
+		err = gyre_delayed_stats(d, stats);
+	if (!err && me == 0)
+		adapt_remember(&j->made, t->posted, stats);
+	j->hash[me][t->tick] = adapt_hash(x);
+	return err;
+}
+
 static int adapt_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_delayed *d)
 {
 	const int me = gy_sim_rank_id(rank);
+	struct gyre_tick t = { .tick = 0 };
 	struct gyre_delayed_stats stats;
 	unsigned phase, n;
-	struct gyre_tick t;
 	int err;
 
 	for (phase = 0; phase < PHASES; phase++) {
-		if (me == 0)
+		if (me == 0 && !j->replay)	/* a replay needs no network to be like */
 			adapt_network(rank, &j->phases[phase]);
 		for (n = 0; n < j->phases[phase].ticks; n++) {
-			gy_sim_sleep(rank, STEP_NS);
-			j->x[(size_t)me * j->count] += (float)me;
-			err = gyre_delayed_tick(d, 1, &t);
-			if (!err)
-				err = gyre_delayed_stats(d, &stats);
+			err = adapt_tick(j, rank, d, &t, &stats);
 			if (err)
 				return err;
 			j->delay[me][t.posted] = stats.delay;
@@ -213,7 +299,7 @@ static void adapt_job(struct job *j)
 
 	gyre_dts_attr(&j->attr, 1, 1);
 	j->attr.count = j->count;
-	j->attr.flags = GYRE_DELAYED_ADAPT;
+	j->attr.flags = j->replay ? 0 : GYRE_DELAYED_ADAPT;
 	j->attr.ring = 10;
 	j->attr.adapt_max_delay = 30;
 	j->x = gy_alloc_array(RANKS * j->count, sizeof(*j->x));
@@ -277,6 +363,57 @@ static void test_rate(void **state)
 	assert_int_equal(j.quiet_blocked_ns[2], 0);
 }
 
+/* ---- a run is replayed from what the other has logged ---- */
+
+static struct decisions logged;
+
+static void adapt_hook(enum gy_log_level level, const char *text)
+{
+	struct decision *c = &logged.d[logged.n];
+	const char *delay = strstr(text, "delay "), *period = strstr(text, "period ");
+	unsigned long long round;
+
+	if (logged.n == MAX_DECISIONS || !strstr(text, "from the next round on") || !delay ||
+	    !period || sscanf(text, "adapt: round %llu:", &round) != 1 ||
+	    sscanf(delay, "delay %*u -> %u", &c->delay) != 1 ||
+	    sscanf(period, "period %*u -> %u", &c->period) != 1)
+		return;
+	c->round = round + 1;
+	logged.n++;
+}
+
+static void test_replay(void **state)
+{
+	static struct job adaptive = {
+		.count = 100,
+		.phases = { { 300, 10 * MS, 0 }, { 300, 40 * MS, 0 }, { 300, MS, 0 } },
+	};
+	static struct job again = {
+		.count = 100,
+		.phases = { { 300, 5 * MS, 0 }, { 300, 0, 0 }, { 300, 0, 0 } },
+	};
+	unsigned i;
+
+	gy_log_set_hook(adapt_hook);
+	gy_log_set_level(GY_LOG_INFO);
+	adapt_job(&adaptive);
+	gy_log_set_level(GY_LOG_ERROR);
+	gy_log_set_hook(NULL);
+	print_message("%u decisions\n", logged.n);
+	assert_in_range(logged.n, 3, MAX_DECISIONS - 1);
+	assert_int_equal(adaptive.made.n, logged.n);
+	for (i = 0; i < logged.n; i++) {
+		assert_int_equal(adaptive.made.d[i].round, logged.d[i].round);
+		assert_int_equal(adaptive.made.d[i].delay, logged.d[i].delay);
+		assert_int_equal(adaptive.made.d[i].period, logged.d[i].period);
+	}
+	again.replay = &logged;
+	adapt_job(&again);
+	assert_memory_equal(again.delay, adaptive.delay, sizeof(again.delay));
+	assert_memory_equal(again.period, adaptive.period, sizeof(again.period));
+	assert_memory_equal(again.hash, adaptive.hash, sizeof(again.hash));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +422,7 @@ int main(void)
 		cmocka_unit_test(test_vote),
 		cmocka_unit_test(test_latency),
 		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_replay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
