@@ -19,7 +19,7 @@
 #include <stdint.h>
 #include "tests/long.h"
 
-#define FAULTS_MAX_RANKS 5
+#define FAULTS_MAX_RANKS 16
 #define FAULTS_MAX_COUNT 40001		/* elements of 4 bytes, of a call and rank */
 #define FAULTS_SECOND 30000
 #define FAULTS_NCALLS 18

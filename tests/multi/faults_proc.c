@@ -3,9 +3,9 @@
  * faults_proc.c - real processes: one dies in the middle of a stream of calls, is stopped, or makes
  * another call than the rest; after a death the others may go on without it.
  *
- * The ranks are forked and meet over socket pairs, so that nothing ends them but the fault.  The
- * parent kills, stops, and measures: time is from before the fault to after a rank's call has
- * returned.
+ * The ranks are forked and meet over socket pairs, so that nothing ends them but the fault.  Their
+ * parent, one process for each job, kills, stops, and measures: time is from before the fault to
+ * after a rank's call has returned.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,8 +24,12 @@
 
 #define MS 1000000ull
 #define STEPS_LEFT 6		/* calls of those who are left */
-#define RANK_S 30		/* a rank that hangs is ended by SIGALRM, times GY_TEST_SLOWDOWN */
-#define FAULT_NS (2 * FAULTS_S)	/* one second, and another for the scheduler; times that */
+#define AT_ONCE 3		/* jobs, which wait more than they compute */
+/* Times GY_TEST_SLOWDOWN: */
+#define RANK_S 30		/* a rank that hangs is ended by SIGALRM */
+#define FAULT_NS FAULTS_S	/* from a death, or the last call, to the error of the others */
+#define STALL_MS 1500		/* the timeout; it counts while ranks connect, too */
+#define STALL_NS (2 * FAULTS_S)	/* from the stop to the error */
 
 enum fault { DIES, STOPS, STALLS, MISMATCH, GOES_ON, NFAULTS };
 
@@ -47,7 +51,7 @@ struct job {
 	int nranks, victim;
 	bool manual;
 	const struct faults_call *a, *b;	/* MISMATCH */
-	uint64_t fault_ns;
+	uint64_t fault_ns, bound_ns;
 	int pair[FAULTS_MAX_RANKS][2];	/* of each rank and rank 0, by rank */
 	pid_t pid[FAULTS_MAX_RANKS];
 	struct shared {
@@ -368,7 +372,7 @@ static int job_check_rank(const struct job *job, int rank, int status)
 		return job_wrong(job, rank, "another error");
 	if (!strstr(state->text, name) || !strstr(state->text, other))
 		return job_wrong(job, rank, "does not name the cause");
-	if (rank != job->victim && state->end_ns > job->fault_ns + FAULT_NS * faults_slowdown())
+	if (rank != job->victim && state->end_ns > job->fault_ns + job->bound_ns)
 		return job_wrong(job, rank, "late");
 	return 0;
 }
@@ -400,7 +404,10 @@ static int job_run(uint64_t seed)
 
 	job.fault = (enum fault)(seed % NFAULTS);
 	job.transport = transports[seed / NFAULTS % 3];
+	job.bound_ns = (job.fault == STALLS ? STALL_NS : FAULT_NS) * faults_slowdown();
 	job.nranks = 2 + (int)(faults_next(&rng) % 4);
+	if (seed % 10 == 5)		/* DIES */
+		job.nranks = FAULTS_MAX_RANKS;
 	job.victim = (int)(faults_next(&rng) % (uint64_t)job.nranks);
 	job.manual = faults_next(&rng) % 4 == 0;
 	i = faults_next(&rng) % FAULTS_NCALLS;
@@ -411,9 +418,8 @@ static int job_run(uint64_t seed)
 	if (job.shared == MAP_FAILED)
 		abort();
 	setenv("GYRE_LATE_WARN_MS", "100", 1);
-	/* The stall timeout counts while ranks connect, too, and these share their cores. */
 	snprintf(stall, sizeof(stall), "%llu",
-		 (unsigned long long)(job.fault == STALLS ? 1500 * faults_slowdown() : 60000));
+		 (unsigned long long)(job.fault == STALLS ? STALL_MS * faults_slowdown() : 60000));
 	setenv("GYRE_STALL_TIMEOUT_MS", stall, 1);
 	setenv("GYRE_CMA", faults_next(&rng) % 2 ? "on" : "off", 1);
 	faults_capture();
@@ -432,13 +438,37 @@ static int job_run(uint64_t seed)
 	return failed;
 }
 
+/* One of the jobs has ended: whether it failed. */
+static unsigned job_reap(void)
+{
+	int status;
+
+	while (wait(&status) < 0)
+		if (errno != EINTR)
+			abort();
+	return status != 0;
+}
+
 int faults_proc(uint64_t seed, unsigned count)
 {
-	unsigned i, failed = 0;
+	unsigned i, running = 0, failed = 0;
+	pid_t pid;
 
 	if (!count)
 		count = test_is_long() ? 120 : 15;
-	for (i = 0; i < count && failed < 5; i++)
-		failed += (unsigned)job_run(seed + i);
+	for (i = 0; i < count && failed < 5; i++) {
+		if (running == AT_ONCE)
+			failed += job_reap();
+		else
+			running++;
+		fflush(stdout);
+		pid = fork();
+		if (pid < 0)
+			abort();
+		if (!pid)
+			exit(job_run(seed + i));
+	}
+	for (; running; running--)
+		failed += job_reap();
 	return failed != 0;
 }
