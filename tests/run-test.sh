@@ -5,6 +5,7 @@
 # The limit is 60 s, or what GY_TEST_LIMITS ("name=seconds ...") says for the program's name; it is
 # four times that for GY_TEST_LONG=1 and multiplied by GY_TEST_SLOWDOWN (sanitizers).  At the limit
 # the test's process group gets SIGABRT, so that cores and sanitizers can tell, then SIGKILL.
+# The log ends with what the test took.
 name=$(basename "$1")
 limit=60
 for pair in $GY_TEST_LIMITS; do
@@ -25,9 +26,14 @@ export ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 case $1 in
 *.sh) set -- bash "$@" ;;
 esac
+read -r began _ </proc/uptime
 timeout --signal=ABRT --kill-after=5 "$limit" "$@"
 rc=$?
 case $rc in
 124 | 137) echo "$name: ended after its limit of $limit s (GY_TEST_LIMITS in tests/local.mk)" >&2 ;;
 esac
+read -r ended _ </proc/uptime
+took=$((${ended%.*}${ended#*.} - ${began%.*}${began#*.}))	# in 1/100 s
+echo "$name: $((took / 100)).$((took / 10 % 10)) s; user and system time, of this script and of the test:"
+times
 exit $rc
