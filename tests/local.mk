@@ -90,7 +90,6 @@ endif
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
-TESTS += $(unit_tests)
 LONG_TESTS += %D%/fuzz/fuzz_hello %D%/unit/test_comm %D%/unit/test_delayed \
 	%D%/unit/test_delayed_save \
 	%D%/unit/test_kernels %D%/unit/test_planners %D%/unit/test_shm %D%/unit/test_sim_cost \
@@ -317,7 +316,11 @@ LONG_TESTS += %D%/multi/test_faults
 	%D%/multi/test_faults.c
 %C%_multi_test_faults_LDADD = libgy.la
 
-# The last ones, being short: so no processor waits for another in the end.
+# make -j runs TESTS in order: the long ones are above, and the short ones last, so that no processor
+# waits for another in the end.
 TESTS += $(script_tests)
+if HAVE_CMOCKA
+TESTS += $(unit_tests)
+endif
 
 include %D%/vm/local.mk
