@@ -232,7 +232,7 @@ struct gy_parked {
 	uint8_t body[];
 };
 
-#define GY_PARK_CLASSES 3
+#define GY_PARK_CLASSES 4
 #define GY_PAST 64
 
 enum gy_poller {
@@ -392,6 +392,10 @@ static inline void gy_engine_notify(struct gy_engine *e)
 			atomic_load(&e->poller) == GY_POLLER_WAITS))
 		gy_engine_notify_slow(e);
 }
+
+/* Copies n elements of an op's source memory, which may lie in pieces. */
+void gy_op_gather(struct gy_engine *e, const struct gy_run *run, const struct gy_op *op,
+		  uint64_t elem, uint64_t n, char *dst);
 
 /* ---- run.c ---- */
 /* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */

@@ -246,6 +246,23 @@ void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const vo
 		run_fold_by_default(e, run, dst, in, nin, n, final);
 }
 
+void gy_op_gather(struct gy_engine *e, const struct gy_run *run, const struct gy_op *op,
+		  uint64_t elem, uint64_t n, char *dst)
+{
+	uint64_t contig;
+
+	while (n) {
+		const void *src = gy_op_at(run, op, elem, &contig);
+
+		contig = gy_min(contig, n);
+		gy_kernel_copy(e->kernels, dst, src, contig * run->es);
+		e->stats.bytes_copied += contig * run->es;
+		dst += contig * run->es;
+		elem += contig;
+		n -= contig;
+	}
+}
+
 /*
  * The inputs of n elements from elem on.  Streams whose memory cannot be mapped are pulled into the
  * bounce buffer, each into its share, or straight into `into` when it is the only input.
@@ -342,29 +359,44 @@ static int run_compute_piecewise(struct gy_engine *e, struct gy_run *run, struct
 	return 0;
 }
 
-/* A slot for the grain at op->done that goes to out streams only.  -EAGAIN: not now. */
+/* Whether an out stream sends what is computed out of slots. */
+static bool run_by_slot(const struct gy_op *op, const struct gy_stream *s)
+{
+	return s->out && (!op->mem_out || s->via_slot);
+}
+
+/*
+ * One slot for the grain at op->done, for all streams that send it out of one; NULL: none does.
+ * -EAGAIN: not now; what is in memory too can be copied later, for each stream on its own.
+ */
 static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 			struct gy_slot **slotp)
 {
 	const uint64_t g = op->done / run->grain;
-	bool needed = gy_run_needs(run, op);
+	bool needed = !op->mem_out && gy_run_needs(run, op), any = false;
 	struct gy_list *pos;
 	struct gy_slot *slot;
 
 	gy_list_for_each(pos, &op->streams) {
 		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
 
-		if (s->out && s->slot[g % GY_STREAM_SLOTS])
+		if (!run_by_slot(op, s))
+			continue;
+		/* The place may be that of an earlier grain, which is still to be copied. */
+		if (s->slot[g % GY_STREAM_SLOTS] || g - s->sent / run->grain >= GY_STREAM_SLOTS)
 			return -EAGAIN;
-		needed &= !s->out || s->freed == op->done;
+		needed &= s->freed == op->done;
+		any = true;
 	}
+	if (!any)
+		return 0;
 	slot = gy_slot_get(&e->pool, needed);
 	if (!slot)
 		return -EAGAIN;
 	gy_list_for_each(pos, &op->streams) {
 		struct gy_stream *s = gy_list_entry(pos, struct gy_stream, op_link);
 
-		if (s->out) {
+		if (run_by_slot(op, s)) {
 			s->slot[g % GY_STREAM_SLOTS] = slot;
 			slot->users++;
 		}
@@ -463,16 +495,17 @@ static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op 
 	hi = gy_min(op->done + run->grain, op->len);
 	if (in.avail < hi)
 		return 0;
-	if (!op->mem_out) {
-		err = run_out_slot(e, run, op, &slot);
-		if (err)
-			return 0;
-	}
-	err = run_compute_piecewise(e, run, op, op->done, hi - op->done, slot ? slot->mem : NULL);
+	err = run_out_slot(e, run, op, &slot);
+	if (err && !op->mem_out)
+		return 0;
+	err = run_compute_piecewise(e, run, op, op->done, hi - op->done,
+				    op->mem_out ? NULL : slot->mem);
 	if (in.lent && !run_was_lent(op))
 		return -ECANCELED;
 	if (err)
 		return err;
+	if (slot && op->mem_out)
+		gy_op_gather(e, run, op, op->done, hi - op->done, slot->mem);
 	e->stats.grains++;
 	run_advance(e, run, op, hi);
 	return 1;

@@ -197,28 +197,25 @@ static uint64_t stream_ready(const struct gy_stream *s)
 	return s->op->done;
 }
 
-/* Copies n elements of an op's source memory, which may lie in pieces. */
-static void stream_gather(struct gy_engine *e, const struct gy_stream *s, uint64_t elem, uint64_t n,
-			  char *dst)
-{
-	uint64_t contig;
-
-	while (n) {
-		const void *src = gy_op_at(s->run, s->op, elem, &contig);
-
-		contig = gy_min(contig, n);
-		gy_kernel_copy(e->kernels, dst, src, contig * s->run->es);
-		e->stats.bytes_copied += contig * s->run->es;
-		dst += contig * s->run->es;
-		elem += contig;
-		n -= contig;
-	}
-}
-
 /* One message can take it: not what lies in several slots. */
 static bool stream_fits_eager(const struct gy_engine *e, const struct gy_stream *s)
 {
 	return s->len * s->run->es <= e->eager_bytes && (s->op->source || s->len <= s->run->grain);
+}
+
+/* What is computed into memory that cannot be lent goes to slots at once, once for all streams. */
+static void stream_lend_mode(struct gy_stream *s)
+{
+	struct gy_ep *ep = s->peer->ep;
+	struct gy_remote remote;
+	const void *ptr;
+	uint64_t n;
+
+	s->mode = GY_BY_LEND;
+	if (!s->op->source || s->op->pure_send)
+		return;
+	ptr = gy_op_at(s->run, s->op, 0, &n);
+	s->via_slot = ep->ops->lend(ep, ptr, n * s->run->es, &remote) == -EOPNOTSUPP;
 }
 
 static void stream_choose_mode(struct gy_engine *e, struct gy_stream *s)
@@ -226,7 +223,7 @@ static void stream_choose_mode(struct gy_engine *e, struct gy_stream *s)
 	if (stream_fits_eager(e, s) && gy_peer_allows(s->peer, s->len * s->run->es))
 		s->mode = GY_BY_EAGER;
 	else if (s->len && s->peer->ep->caps & GY_CAP_LEND)
-		s->mode = GY_BY_LEND;
+		stream_lend_mode(s);
 	else
 		s->mode = GY_BY_GRANT;	/* nothing at all: RTS says so, whatever the allowance */
 }
@@ -244,7 +241,7 @@ static int stream_pump_eager(struct gy_engine *e, struct gy_stream *s)
 	} else if (s->len) {
 		body = gy_op_at(s->run, s->op, 0, &contig);
 		if (contig < s->len) {
-			stream_gather(e, s, 0, s->len, e->bounce);
+			gy_op_gather(e, s->run, s->op, 0, s->len, e->bounce);
 			body = e->bounce;
 		}
 	}
@@ -276,7 +273,7 @@ static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s,
 	s->slot[i] = gy_slot_get(&e->pool, gy_run_needs(s->run, s->op) && s->freed == s->sent);
 	if (s->slot[i]) {
 		s->slot[i]->users = 1;
-		stream_gather(e, s, s->sent, n, s->slot[i]->mem);
+		gy_op_gather(e, s->run, s->op, s->sent, n, s->slot[i]->mem);
 	}
 	return s->slot[i];
 }
