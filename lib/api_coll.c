@@ -157,9 +157,9 @@ static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	req->run.comm = comm;
 	run_bind(e, req, choice);
 	run_bind_memory(&req->run, req->in, req->out);
-	req->line = req->run.total * req->run.es <= e->eager_bytes &&
+	req->line = req->run.total * req->run.es <= gy_line_bytes(e) &&
 		    !gy_line_compile(e, &req->run);
-	if (req->line || bytes > e->eager_bytes)	/* else: its peers are not known yet */
+	if (req->line || bytes > gy_line_bytes(e))	/* else: its peers are not known yet */
 		req->bound = *key;
 	return 0;
 }

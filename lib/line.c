@@ -19,6 +19,7 @@
 #include "lib/alloc.h"
 #include "lib/comm.h"
 #include "lib/context.h"
+#include "lib/peer.h"
 
 /* Where a memory end lies.  Pieces that do not follow each other are the general executor's. */
 static int line_place(const struct gy_run *run, const struct gy_end *end, struct gy_line_place *p)
@@ -59,7 +60,9 @@ static int line_name_stream(struct gy_engine *e, const struct gy_run *run,
 
 	memcpy(&step->word, &hdr.stream, sizeof(step->word));
 	step->peer = e->peers[gy_run_world_rank(run, end)];
-	return step->peer ? 0 : -ENOTCONN;
+	if (!step->peer || !step->peer->ep)
+		return -ENOTCONN;
+	return step->len <= e->eager_bytes || step->peer->ep->caps & GY_CAP_LEND ? 0 : -EOPNOTSUPP;
 }
 
 /* A move while it is compiled. */
@@ -188,7 +191,8 @@ static int line_compile_move(struct gy_engine *e, const struct gy_run *run, stru
 	err = line_compile_places(e, run, line, &m);
 	if (err)
 		return err;
-	if (m.sends && (m.sends > 1 || m.mv->nin > 1 || m.mem_out || m.in[0].space == GY_STREAM)) {
+	if (m.sends && (m.sends > 1 || m.mv->nin > 1 || m.mem_out || m.in[0].space == GY_STREAM ||
+			m.n * run->es > e->eager_bytes)) {
 		step = line_add(line, GY_LINE_ROOM, index, m.result, m.n, run->es);
 		step->sends = (uint8_t)m.sends;
 	}

@@ -50,6 +50,12 @@ struct gy_line {
 	struct gy_line_place inputs[GY_LINE_ENDS];
 };
 
+/* Largest calls that go by a line; see GY_BODY_LONG. */
+static inline uint64_t gy_line_bytes(const struct gy_engine *e)
+{
+	return GY_BODY_LONG / GY_BODY_MAX * (uint64_t)e->eager_bytes;
+}
+
 /* Compiles the run, whose fields are set: 0, or -errno when it cannot go by a line (now). */
 int gy_line_compile(struct gy_engine *e, struct gy_run *run);
 #endif

@@ -10,14 +10,17 @@
 #include "lib/alloc.h"
 #include "lib/peer.h"
 
-static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX };
+static const size_t park_sizes[GY_PARK_CLASSES] = { 64, 1024, GY_BODY_MAX, GY_BODY_LONG };
 
 struct gy_parked *gy_park(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr,
 			  const void *body)
 {
-	unsigned c = hdr->len <= park_sizes[0] ? 0 : hdr->len <= park_sizes[1] ? 1 : 2;
-	struct gy_parked *p = e->free_parked[c];
+	struct gy_parked *p;
+	unsigned c = 0;
 
+	while (hdr->len > park_sizes[c])
+		c++;
+	p = e->free_parked[c];
 	if (p) {
 		e->free_parked[c] = (struct gy_parked *)p->link.next;
 	} else {

@@ -182,8 +182,19 @@ static inline bool straight_send(struct gy_engine *e, struct gy_run *run,
 	       straight_send_slow(e, run, step, body);
 }
 
+/* What is long is read where it lies, if it can be. */
+static gy_cold bool straight_lends(const struct gy_run *run, const struct gy_line_step *step)
+{
+	struct gy_ep *ep = step->peer->ep;
+	struct gy_remote remote;
+
+	return ep->ops->lend(ep, straight_at(run, step->space, step->off), step->len, &remote) !=
+	       -EOPNOTSUPP;
+}
+
 /* Whether a move's sends can all go now: it is done whole by one executor. */
-static inline bool straight_can_send(const struct gy_line_step *step)
+static inline bool straight_can_send(const struct gy_engine *e, const struct gy_run *run,
+				     const struct gy_line_step *step)
 {
 	unsigned n = step->sends;
 
@@ -192,7 +203,8 @@ static inline bool straight_can_send(const struct gy_line_step *step)
 		if (step->what != GY_LINE_SEND)
 			continue;
 		if (gy_unlikely(step->peer->state != GY_PEER_UP ||
-				!gy_peer_allows(step->peer, step->len)))
+				!gy_peer_allows(step->peer, step->len) ||
+				(step->len > e->eager_bytes && straight_lends(run, step))))
 			return false;
 		n--;
 	}
@@ -254,7 +266,7 @@ static inline bool straight_step(struct gy_engine *e, struct gy_run *run,
 		return straight_wait(e, run, step, at);
 	} else if (step->what == GY_LINE_COMPUTE) {
 		straight_compute(e, run, step, at);
-	} else if (gy_unlikely(!straight_can_send(step))) {
+	} else if (gy_unlikely(!straight_can_send(e, run, step))) {
 		return false;
 	}
 	return true;

@@ -39,6 +39,11 @@ struct gy_peer;
 struct gy_ep;
 
 #define GY_BODY_MAX 8192	/* largest body of a small-lane message, bytes */
+/*
+ * The largest that an endpoint with GY_CAP_LEND takes: where memory cannot be lent, a body of this
+ * size is cheaper than a slot.
+ */
+#define GY_BODY_LONG (2 * GY_BODY_MAX)
 #define GY_BLOB_MAX 512		/* largest address blob of a transport, bytes */
 
 /*

@@ -11,6 +11,7 @@
 enum coll_kind { ALLREDUCE, REDUCE_SCATTER, ALLGATHER, BROADCAST, BARRIER };
 
 static const char *const coll_forms[] = { "blocking", "nonblocking", "persistent" };
+static const char *const coll_mems[] = { "heap", "gyre", "mixed" };
 
 void suite_coll_draw(const struct suite_env *env, struct suite_rng *rng, struct suite_coll *c,
 		     struct gyre_comm *comm)
@@ -31,7 +32,7 @@ void suite_coll_draw(const struct suite_env *env, struct suite_rng *rng, struct 
 		c->count /= suite_one_in(rng, 2) ? (size_t)c->nranks : 1;
 	c->root = (int)suite_below(rng, (uint64_t)c->nranks);
 	c->in_place = suite_one_in(rng, 3);
-	c->mem = suite_one_in(rng, 2);
+	c->mem = (enum suite_mem)suite_below(rng, 3);
 	c->salt = suite_next(rng);
 	c->arbitrary = suite_one_in(rng, 3) && c->coll == ALLREDUCE && c->type == GYRE_F32 &&
 		       c->op == GYRE_SUM;
@@ -42,7 +43,7 @@ void suite_coll_text(const struct suite_coll *c, char *buf, size_t len)
 	snprintf(buf, len, "%s %s of %zu %s %s%s root %d, %s memory%s, %d ranks",
 		 coll_forms[c->form], suite_coll_name(c->coll), c->count, gyre_type_name(c->type),
 		 gyre_op_name(c->op), c->in_place ? " in place" : "", c->root,
-		 c->mem ? "gyre" : "heap",
+		 coll_mems[c->mem],
 		 c->arbitrary ? ", any values" : "", c->nranks);
 }
 
@@ -133,6 +134,12 @@ static int coll_run_blocking(struct suite_coll *c, const void *in)
 	}
 }
 
+/* Of mixed memory each buffer of each rank may be either. */
+static bool coll_in_gyre(const struct suite_coll *c, struct suite_rng *own)
+{
+	return c->mem == SUITE_MIXED ? suite_one_in(own, 2) : c->mem == SUITE_GYRE;
+}
+
 int suite_coll_open(struct suite_env *env, struct suite_coll *c, struct suite_rng *own)
 {
 	const size_t esize = gyre_type_size(c->type);
@@ -140,8 +147,9 @@ int suite_coll_open(struct suite_env *env, struct suite_coll *c, struct suite_rn
 	int err;
 
 	if (suite_buf_alloc(env, own, &c->in, c->in_place ? 0 : coll_in_count(c) * esize, esize,
-			    c->mem) ||
-	    suite_buf_alloc(env, own, &c->out, coll_out_count(c) * esize, esize, c->mem))
+			    coll_in_gyre(c, own)) ||
+	    suite_buf_alloc(env, own, &c->out, coll_out_count(c) * esize, esize,
+			    coll_in_gyre(c, own)))
 		return -1;
 	in = c->in_place ? GYRE_IN_PLACE : c->in.ptr;
 	err = c->form == SUITE_PERSISTENT ? coll_init_request(c, in) : 0;

@@ -72,6 +72,8 @@ void suite_buf_free(struct suite_env *env, struct suite_buf *b);
 
 enum suite_form { SUITE_BLOCKING, SUITE_NONBLOCKING, SUITE_PERSISTENT };
 
+enum suite_mem { SUITE_HEAP, SUITE_GYRE, SUITE_MIXED };
+
 struct suite_coll {
 	int coll;			/* as gyre/coll.h orders them */
 	enum suite_form form;
@@ -79,7 +81,8 @@ struct suite_coll {
 	enum gyre_op op;
 	size_t count;
 	int root;
-	bool in_place, mem, arbitrary;
+	enum suite_mem mem;
+	bool in_place, arbitrary;
 	uint64_t salt;			/* of the data */
 	struct gyre_comm *comm;
 	int rank, nranks;		/* in comm */

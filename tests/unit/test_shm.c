@@ -23,7 +23,7 @@ static uint32_t msg_len(uint32_t seq)
 
 	switch (r % 4) {
 	case 0:
-		return (uint32_t)(r >> 8) % (GY_BODY_MAX + 1);
+		return (uint32_t)(r >> 8) % (GY_BODY_LONG + 1);
 	case 1:
 		return (uint32_t)(r >> 8) % 256;
 	default:
@@ -41,7 +41,7 @@ static void msg_fill(uint8_t *body, uint32_t seq, uint32_t len)
 
 static int msg_send(struct fake *f, uint32_t len)
 {
-	uint8_t body[GY_BODY_MAX];
+	uint8_t body[GY_BODY_LONG];
 	struct gy_hdr hdr = { .kind = 1, .seq = f->seq_out, .len = len, .count = ~0ull };
 	int err;
 
@@ -54,7 +54,7 @@ static int msg_send(struct fake *f, uint32_t len)
 
 static void msg_check(struct fake *f, const struct gy_hdr *hdr, const void *body)
 {
-	uint8_t want[GY_BODY_MAX];
+	uint8_t want[GY_BODY_LONG];
 
 	assert_int_equal(hdr->seq, f->seq_in);
 	assert_int_equal(hdr->count, ~0ull);
@@ -96,12 +96,12 @@ static void test_all_lengths(void **state)
 
 	fake_pair(&a, &b);
 	b.deliver = msg_check;
-	for (len = 0; len <= GY_BODY_MAX; len++) {
+	for (len = 0; len <= GY_BODY_LONG; len++) {
 		assert_int_equal(msg_send(&a, len), 0);
 		assert_int_equal(b.ep->ops->poll(b.ep), 1);
 	}
 	assert_int_equal(b.ep->ops->poll(b.ep), 0);
-	assert_int_equal(b.seq_in, GY_BODY_MAX + 1);
+	assert_int_equal(b.seq_in, GY_BODY_LONG + 1);
 	fake_unpair(&a, &b);
 }
 
@@ -122,7 +122,7 @@ static void test_full(void **state)
 			assert_int_equal(b.ep->ops->poll(b.ep), 1);
 		assert_int_equal(a.rooms, round + 1);
 		assert_int_equal(a.ep->ops->poll(a.ep), 0);
-		assert_int_equal(msg_send(&a, GY_BODY_MAX), 0);
+		assert_int_equal(msg_send(&a, GY_BODY_LONG), 0);
 	}
 	while (fake_pump(&b))
 		;
@@ -236,9 +236,9 @@ static void test_close_in_upcall(void **state)
 /* Whatever stands in the ring: messages of a legal length, or the end of the endpoint. */
 static void any_message(struct fake *f, const struct gy_hdr *hdr, const void *body)
 {
-	uint8_t copy[GY_BODY_MAX];
+	uint8_t copy[GY_BODY_LONG];
 
-	assert_in_range(hdr->len, 0, GY_BODY_MAX);
+	assert_in_range(hdr->len, 0, GY_BODY_LONG);
 	memcpy(copy, body, hdr->len);
 	f->seed += hdr->len ? copy[hdr->len - 1] : 0; /* so that it is read */
 }
@@ -252,17 +252,17 @@ static void hostile_write(struct fake *a, uint64_t *seed)
 
 	switch (fake_random(seed) % 5) {
 	case 0:		/* a length that is too large, in the word */
-		words[0] = ep->tx.word + GY_BODY_MAX + 1 + fake_random(seed) % 1000000;
+		words[0] = ep->tx.word + GY_BODY_LONG + 1 + fake_random(seed) % 1000000;
 		break;
 	case 1:		/* or in the header only */
 		msg_send(a, 8);
-		line->hdr.len = 1 + GY_BODY_MAX + (uint32_t)fake_random(seed) % 100000;
+		line->hdr.len = 1 + GY_BODY_LONG + (uint32_t)fake_random(seed) % 100000;
 		break;
 	case 2:		/* wrong sequence number */
 		words[0] = ep->tx.word + (fake_random(seed) | 1) * SHM_NEXT;
 		break;
 	case 3:		/* lines that nobody filled */
-		words[0] = ep->tx.word + fake_random(seed) % (GY_BODY_MAX + 1);
+		words[0] = ep->tx.word + fake_random(seed) % (GY_BODY_LONG + 1);
 		break;
 	case 4:
 		for (i = 0; i < ep->tx.lines * 8; i++)

@@ -67,7 +67,7 @@ static __attribute__((noinline)) int ep_msg_any(struct shm_ep *ep, const struct 
 	const uint32_t n = shm_record_lines(hdr->len);
 	int err;
 
-	gy_assert(hdr->len <= GY_BODY_MAX);
+	gy_assert(hdr->len <= GY_BODY_LONG);
 	if (gy_unlikely(!shm_tx_fits(&ep->tx, n))) {
 		err = ep_find_room(ep, n);
 		if (err)

@@ -78,7 +78,7 @@ static inline void *shm_record_body(struct shm_line *line, uint32_t len)
 	return len <= SHM_BODY_INSIDE ? line->body : (void *)(line + 1);
 }
 
-#define SHM_RECORD_MAX (1 + GY_BODY_MAX / GY_CACHELINE)
+#define SHM_RECORD_MAX (1 + GY_BODY_LONG / GY_CACHELINE)
 
 static inline void shm_tx_init(struct shm_tx *tx, struct shm_ring *ring, struct shm_line *base,
 			       uint32_t lines)
@@ -153,7 +153,7 @@ static inline int shm_rx_get(struct shm_rx *rx, struct gy_hdr *hdr, const void *
 	const uint64_t len = word - rx->word;
 	uint32_t n;
 
-	if (len > GY_BODY_MAX)
+	if (len > GY_BODY_LONG)
 		return word ? -EPROTO : 0;
 	*hdr = line->hdr;
 	if (gy_unlikely(hdr->len != (uint32_t)len))

@@ -32,7 +32,7 @@
 #include "lib/transport.h"
 #include "transports/shm/ring.h"
 
-#define SHM_RING_BYTES (40 * 1024)	/* four of the largest messages; rounded up to pages */
+#define SHM_RING_BYTES (40 * 1024)	/* two of the longest messages; rounded up to pages */
 #define SHM_STALE 64			/* address ranges kept after their memory has gone */
 #define SHM_NOTE_FDS 3
 
@@ -52,7 +52,7 @@ _Static_assert(sizeof(struct shm_page) <= 4096, "a page");
 
 enum shm_note_kind { SHM_HELLO = 1, SHM_VERDICT, SHM_SEGMENT, SHM_FREE };
 
-#define SHM_MAGIC 0x326d6873	/* "shm2": layout of notes, rings and pages */
+#define SHM_MAGIC 0x336d6873	/* "shm3": layout of notes, rings and pages */
 
 /* What goes over the socket; always whole.  Same machine, so as it is in memory. */
 struct shm_note {

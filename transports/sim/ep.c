@@ -246,7 +246,7 @@ static void ep_down(struct sim_ep *ep, int err, const char *why)
 static void ep_deliver_msg(struct sim_ep *ep, struct sim_parcel *p)
 {
 	const struct gy_hdr hdr = p->hdr;
-	_Alignas(8) uint8_t body[GY_BODY_MAX];
+	_Alignas(8) uint8_t body[GY_BODY_LONG];
 
 	memcpy(body, p->body, hdr.len);
 	sim_parcel_free(p);
