@@ -11,7 +11,8 @@ for v in $(compgen -e GYRE_) SLURM_JOB_ID; do unset "$v"; done
 
 # put FILE TEXT: a file of the tree
 put() {
-	mkdir -p "$(dirname "$t/$1")" && printf '%b\n' "$2" >"$t/$1"
+	[ -d "$t/${1%/*}" ] || mkdir -p "$t/${1%/*}"
+	printf '%b\n' "$2" >"$t/$1"
 }
 
 # limits MEMLOCK-SOFT MEMLOCK-HARD FILES-SOFT FILES-HARD
