@@ -31,6 +31,7 @@ libgy_la_SOURCES += \
 	%D%/net.h \
 	%D%/wire.c \
 	%D%/wire_dial.c \
+	%D%/wire_offer.c \
 	%D%/wire_priv.h
 
 # Contracts, engine, communicators, public entry points.

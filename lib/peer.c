@@ -110,7 +110,10 @@ int gy_peer_need(struct gy_peer *peer, struct gyre_comm *comm)
 {
 	const int err = gy_peer_connect(peer);
 
-	if (err)
+	if (err == -ENOMEM && peer->state != GY_PEER_LOST)
+		gy_comm_fail(comm, err, "no memory for a connection to rank %d",
+			     gy_comm_rank_of(comm, peer->rank));
+	else if (err)
 		peer_is_gone(comm, peer, err, gyre_strerror(err));
 	return err;
 }
@@ -144,9 +147,16 @@ static int peer_change(struct gy_peer *peer, const char *transport)
 	err = gy_transports[i]->ep_open(ctx->nics[i], peer, &ep);
 	if (err)
 		return err;
+	if (peer->state == GY_PEER_CONNECTING)
+		err = ep->ops->connect(ep);
+	if (err) {
+		ep->ops->ep_close(ep, false);
+		return err;
+	}
 	peer->ep = ep;
+	peer->unfit = false;
 	old->ops->ep_close(old, false);
-	return peer->state == GY_PEER_CONNECTING ? ep->ops->connect(ep) : 0;
+	return 0;
 }
 
 gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
@@ -159,6 +169,9 @@ gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
 	if (peer->state == GY_PEER_LOST)
 		return;
 	err = peer_change(peer, NULL);
+	peer->unfit = err == -ENOMEM;
+	if (peer->unfit)
+		return;			/* again at the next tick */
 	if (err) {
 		gy_ep_down(peer->ep, err, why);
 		return;
@@ -170,17 +183,20 @@ gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
 	peer_mark_dirty(peer);
 }
 
-struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
+int gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport, struct gy_ep **epp)
 {
 	struct gy_peer *peer;
+	int err = gy_peer_get(ctx, rank, &peer);
 
-	if (gy_peer_get(ctx, rank, &peer) || peer->state == GY_PEER_LOST)
-		return NULL;
+	if (!err && peer->state == GY_PEER_LOST)
+		err = -ESTALE;
 	/* It has found that a transport which we still think of does not join us. */
-	if (strcmp(peer->ep->ops->name, transport) &&
-	    (peer->state == GY_PEER_UP || peer_change(peer, transport)))
-		return NULL;
-	return peer->ep;
+	if (!err && strcmp(peer->ep->ops->name, transport))
+		err = peer->state == GY_PEER_UP ? -ESTALE : peer_change(peer, transport);
+	if (err)
+		return err == -ENOMEM ? err : -ESTALE;
+	*epp = peer->ep;
+	return 0;
 }
 
 void gy_ep_up(struct gy_ep *ep)
@@ -382,6 +398,8 @@ void gy_peers_tick(struct gy_engine *e)
 
 		if (peer && peer->hangs_up)
 			peer_hang_up(peer);
+		if (peer && peer->unfit)
+			gy_ep_unfit(peer->ep, "no way was found when memory was short");
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
 		gy_peer_credit(e, peer);

@@ -95,9 +95,10 @@ int gy_no_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, voi
 	return -EOPNOTSUPP;
 }
 
-void gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd)
+int gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd)
 {
 	close(fd);
+	return 0;
 }
 
 void gy_no_revoke(struct gy_ep *ep, const void *ptr, size_t len)

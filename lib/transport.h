@@ -182,8 +182,11 @@ struct gy_transport_ops {
 	 */
 	int (*ep_open)(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 	int (*connect)(struct gy_ep *ep);
-	/* wire.h; owns fd from here; < 0: why a lane but 0 cannot be had */
-	void (*accepted)(struct gy_ep *ep, unsigned lane, int fd);
+	/*
+	 * wire.h; fd < 0: why a lane but 0 cannot be had.  0: fd is the transport's, whatever comes
+	 * of it.  -ENOMEM: nothing has happened; the wire has fd and tries again later.
+	 */
+	int (*accepted)(struct gy_ep *ep, unsigned lane, int fd);
 	void (*ep_close)(struct gy_ep *ep, bool drain);
 
 	/*
@@ -297,7 +300,7 @@ int gy_no_map(struct gy_ep *ep, const struct gy_remote *remote, size_t off, size
 	      const void **ptrp);
 int gy_no_pull(struct gy_ep *ep, const struct gy_remote *remote, size_t off, void *dst, size_t len);
 int gy_no_expose(struct gy_ep *ep, void *ptr, size_t len, struct gy_remote *remote);
-void gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd);
+int gy_no_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void gy_no_revoke(struct gy_ep *ep, const void *ptr, size_t len);
 int gy_no_arm(struct gy_nic *nic);
 void gy_no_disarm(struct gy_nic *nic);

@@ -41,21 +41,14 @@ uint64_t wire_now(const struct gy_wire *w)
 	return w->ctx->sys->ops->now_ns(w->ctx->sys);
 }
 
-int wire_conn_take(struct wire_conn *c)
+void wire_conn_free(struct wire_conn *c)
 {
-	const int fd = c->pfd.fd;
-
 	gy_poll_del(&c->w->ctx->poll, &c->pfd);
+	close(c->pfd.fd);
 	if (!c->dial)
 		c->w->nunproved--;
 	gy_list_del(&c->link);
 	gy_free(c);
-	return fd;
-}
-
-void wire_conn_free(struct wire_conn *c)
-{
-	close(wire_conn_take(c));
 }
 
 /* ---- acceptor ---- */
@@ -119,18 +112,20 @@ static void wire_on_hello(struct wire_conn *c)
 
 /*
  * What a rank that has proved itself gets: 0, -EALREADY: our dial of it counts, as both have
- * gone so far and ours is the lower rank; -ESTALE.
+ * gone so far and ours is the lower rank; -ENOMEM: not now; -ESTALE.
  */
 static int wire_judge(struct wire_conn *c, struct gy_ep *ep)
 {
 	const struct gyre_context *ctx = c->w->ctx;
 	const struct wire_dial *d;
 
-	if (!ep || ep->peer->state == GY_PEER_LOST)
+	const bool offered = wire_is_offered(c->w, ep, 0);
+
+	if (ep->peer->state == GY_PEER_LOST)
 		return -ESTALE;
-	if (c->hello.lane > 0)
-		return 0;		/* the transport knows its lanes */
-	if (ep->peer->state == GY_PEER_UP)
+	if (c->hello.lane > 0)		/* the transport knows its lanes, when it has the first */
+		return offered ? -ENOMEM : 0;
+	if (ep->peer->state == GY_PEER_UP || offered)
 		return -ESTALE;
 	d = wire_dial_find(c->w, ep, 0);
 	return d && d->committed && (uint32_t)ctx->rank < c->hello.from ? -EALREADY : 0;
@@ -139,27 +134,19 @@ static int wire_judge(struct wire_conn *c, struct gy_ep *ep)
 static void wire_on_proof(struct wire_conn *c)
 {
 	struct gy_verdict v = { .status = 0 };
-	const unsigned lane = c->hello.lane;
-	struct gy_wire *w = c->w;
-	struct wire_dial *d;
-	struct gy_ep *ep;
-	int fd;
+	struct gy_ep *ep = NULL;
 
-	if (gy_hello_proved(&c->hello, w->ctx->job_key, &c->challenge, &c->proof)) {
+	if (gy_hello_proved(&c->hello, c->w->ctx->job_key, &c->challenge, &c->proof)) {
 		wire_reject(c, "it did not prove the job key");
 		return;
 	}
-	ep = gy_peer_ep(w->ctx, (int)c->hello.from, c->hello.service);
-	v.status = wire_judge(c, ep);
-	if (gy_net_say(c->pfd.fd, &v, sizeof(v)) || v.status) {
+	v.status = gy_peer_ep(c->w->ctx, (int)c->hello.from, c->hello.service, &ep);
+	if (!v.status)
+		v.status = wire_judge(c, ep);
+	if (gy_net_say(c->pfd.fd, &v, sizeof(v)) || v.status)
 		wire_conn_free(c);
-		return;
-	}
-	d = wire_dial_find(w, ep, lane);
-	if (d)
-		wire_dial_free(d);
-	fd = wire_conn_take(c);
-	ep->ops->accepted(ep, lane, fd);
+	else
+		wire_offer(c, ep);
 }
 
 static void wire_conn_ready(struct gy_poll_fd *pfd, uint32_t events)
@@ -286,6 +273,8 @@ int gy_wire_tick(struct gy_wire *w, uint64_t now_ns)
 {
 	uint64_t due = wire_tick_dials(w, now_ns), next;
 
+	next = wire_tick_offers(w, now_ns);
+	due = next < due ? next : due;
 	next = wire_tick_unproved(&w->fresh, now_ns);
 	due = next < due ? next : due;
 	next = wire_tick_unproved(&w->greeted, now_ns);
@@ -432,6 +421,7 @@ int gy_wire_open(struct gyre_context *ctx, bool all_local, struct gy_wire **wire
 	gy_list_init(&w->fresh);
 	gy_list_init(&w->greeted);
 	gy_list_init(&w->dials);
+	gy_list_init(&w->offers);
 	w->self.version = WIRE_BLOB_VERSION;
 	wire_node(w->self.node);
 	err = wire_listen_tcp(w, all_local);
@@ -468,6 +458,7 @@ void gy_wire_close(struct gy_wire *w)
 		return;
 	while (!gy_list_empty(&w->dials))
 		wire_dial_free(gy_list_entry(w->dials.next, struct wire_dial, link));
+	wire_drop_offers(w, NULL);
 	while ((c = wire_oldest(w)))
 		wire_conn_free(c);
 	wire_listener_close(&w->tcp);

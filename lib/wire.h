@@ -51,9 +51,11 @@ void gy_wire_close(struct gy_wire *w);
  * are all tried, staggered, within the host timeout; a rank that is late, stopped or computing
  * still connects. Ends in ops->accepted(ep, lane, fd), on both sides, or in gy_ep_down(ep), for
  * lane 0, else ops->accepted(ep, lane, -errno), so that the transport takes all lanes down; never
- * inside this call.  Both ranks may dial lane 0 at once: one connection results (the lower
- * rank's).  Other lanes are dialled by the lower rank only.  -errno: nothing was started. When a
- * peer's hello arrives for a rank that has no endpoint yet, it is made by gy_peer_ep.
+ * inside this call.  Want of memory on either side is not the end: it is tried again, and is
+ * -ENOMEM when there has been none for a host timeout.  Both ranks may dial lane 0 at once: one
+ * connection results (the lower rank's).  Other lanes are dialled by the lower rank only.  -errno:
+ * nothing was started.  When a peer's hello arrives for a rank that has no endpoint yet, it is made
+ * by gy_peer_ep.
  */
 int gy_wire_dial(struct gy_wire *w, struct gy_ep *ep, enum gy_wire_kind kind, unsigned lane);
 
@@ -69,8 +71,8 @@ void gy_wire_cancel(struct gy_wire *w, struct gy_ep *ep);
 
 /*
  * The endpoint that joins us to rank by the transport of that name (made, not connected, if there
- * was none). NULL: our choice for the pair is another transport, no memory, or the rank has been
- * lost. In lib/peer.c.
+ * was none).  0; -ENOMEM: not now; -ESTALE: our choice for the pair is another transport, or the
+ * rank has been lost.  In lib/peer.c.
  */
-struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport);
+int gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport, struct gy_ep **epp);
 #endif

@@ -22,7 +22,6 @@
 
 #include "lib/alloc.h"
 #include "lib/context.h"
-#include "lib/log.h"
 #include "lib/net.h"
 #include "lib/peer.h"
 #include "lib/transport.h"
@@ -79,13 +78,7 @@ static void wire_dial_fail(struct wire_dial *d, int err, const char *why)
 	const unsigned lane = d->lane;
 
 	wire_dial_free(d);
-	if (!lane) {
-		gy_ep_down(ep, err, why);
-		return;
-	}
-	/* The transport has other lanes to end, and the peer to let know by that. */
-	gy_info("lane %u to rank %d: %s", lane, ep->peer->rank, why);
-	ep->ops->accepted(ep, lane, err);
+	wire_lose(ep, lane, err, why);
 }
 
 /* ---- attempts ---- */
@@ -156,22 +149,15 @@ static void wire_on_challenge(struct wire_conn *c)
 
 static void wire_on_verdict(struct wire_conn *c)
 {
-	struct wire_dial *d = c->dial;
-	struct gy_ep *ep = d->ep;
-	const unsigned lane = d->lane;
-	int fd;
+	const int status = c->verdict.status;
 
-	if (c->verdict.status == -EALREADY) {	/* it is dialling us */
-		wire_attempt_failed(c, -EALREADY);
-		return;
-	}
-	if (c->verdict.status) {
-		wire_dial_fail(d, -ESTALE, "it takes no connection from this rank any more");
-		return;
-	}
-	fd = wire_conn_take(c);
-	wire_dial_free(d);
-	ep->ops->accepted(ep, lane, fd);
+	/* It is dialling us; or has no memory for us, and may have some later. */
+	if (status == -EALREADY || status == -ENOMEM)
+		wire_attempt_failed(c, status);
+	else if (status)
+		wire_dial_fail(c->dial, -ESTALE, "it takes no connection from this rank any more");
+	else
+		wire_offer(c, c->dial->ep);
 }
 
 static void wire_dial_ready(struct gy_poll_fd *pfd, uint32_t events)
@@ -279,6 +265,15 @@ static bool wire_dial_round_over(struct wire_dial *d, uint64_t now_ns)
 	return true;
 }
 
+static void wire_dial_expired(struct wire_dial *d)
+{
+	if (d->err == -ENOMEM)
+		wire_dial_fail(d, -ENOMEM, WIRE_NO_MEMORY);
+	else
+		wire_dial_fail(d, d->err && !gy_list_empty(&d->conns) ? d->err : -ETIMEDOUT,
+			       "none of its addresses can be connected to in time");
+}
+
 bool wire_dial_step(struct wire_dial *d, uint64_t now_ns)
 {
 	const unsigned n = wire_dial_naddrs(d);
@@ -286,8 +281,7 @@ bool wire_dial_step(struct wire_dial *d, uint64_t now_ns)
 	if (d->committed || (now_ns >= d->deadline_ns && wire_dial_is_connected(d)))
 		return false;
 	if (now_ns >= d->deadline_ns) {
-		wire_dial_fail(d, d->err && !gy_list_empty(&d->conns) ? d->err : -ETIMEDOUT,
-			       "none of its addresses can be connected to in time");
+		wire_dial_expired(d);
 		return true;
 	}
 	/* The first address of a round waits for its time, further ones only beside others. */
@@ -313,7 +307,7 @@ int gy_wire_dial(struct gy_wire *w, struct gy_ep *ep, enum gy_wire_kind kind, un
 	const uint64_t now = wire_now(w);
 	struct wire_dial *d;
 
-	if (wire_dial_find(w, ep, lane))
+	if (wire_dial_find(w, ep, lane) || wire_is_offered(w, ep, lane))
 		return 0;
 	if (gy_wire_reach(w, kind, &w->ctx->job[ep->peer->rank].addr))
 		return -EHOSTUNREACH;
@@ -342,4 +336,5 @@ void gy_wire_cancel(struct gy_wire *w, struct gy_ep *ep)
 		if (d->ep == ep)
 			wire_dial_free(d);
 	}
+	wire_drop_offers(w, ep);
 }

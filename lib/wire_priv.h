@@ -2,7 +2,8 @@
 #ifndef GY_WIRE_PRIV_H
 #define GY_WIRE_PRIV_H
 /*
- * What wire.c (listeners, acceptor's side) and wire_dial.c (dialler's side) share.
+ * What wire.c (listeners, acceptor's side), wire_dial.c (dialler's side) and wire_offer.c (the end
+ * of both) share.
  */
 #include "lib/addrs.h"
 #include "lib/hello.h"
@@ -12,6 +13,7 @@
 
 #define WIRE_IPS 18		/* addresses of a rank; what fits into gy_wire_addr */
 #define WIRE_NS_PER_MS 1000000ull
+#define WIRE_NO_MEMORY "there is no memory for a connection to it"
 
 /* What gy_wire_addr holds. */
 struct wire_blob {
@@ -35,15 +37,17 @@ enum wire_state {
 	WIRE_PROOF, /* acceptor */
 };
 
-/* A connection until its hello is done. */
+/* A connection until its transport has it. */
 struct wire_conn {
 	struct gy_poll_fd pfd;
-	struct gy_list link;	/* gy_wire.fresh, .greeted or wire_dial.conns */
+	struct gy_list link;	/* gy_wire.fresh, .greeted, .offers or wire_dial.conns */
 	struct gy_wire *w;
 	struct wire_dial *dial;	/* NULL: accepted */
 	enum wire_state state;
 	enum gy_wire_kind kind;
-	uint64_t deadline_ns;	/* acceptor */
+	struct gy_ep *ep;	/* offered to it */
+	uint64_t deadline_ns;	/* acceptor; of offers */
+	uint64_t again_ns;	/* next offer */
 	size_t got;		/* bytes of the message that it waits for */
 	struct gy_hello hello;
 	struct gy_challenge challenge;
@@ -85,14 +89,13 @@ struct gy_wire {
 	struct gy_list greeted;	/* accepted, hello of this job heard, not proved; oldest first */
 	unsigned nunproved;	/* in both */
 	struct gy_list dials;
+	struct gy_list offers;	/* proved, and there was no memory for it; next due first */
 	uint64_t rejected;
 };
 
 /* ---- wire.c ---- */
 uint64_t wire_now(const struct gy_wire *w);
 void wire_conn_free(struct wire_conn *c);
-/* Takes the socket out of the connection, which is freed, for the transport. */
-int wire_conn_take(struct wire_conn *c);
 
 /* ---- wire_dial.c ---- */
 struct wire_dial *wire_dial_find(struct gy_wire *w, const struct gy_ep *ep, unsigned lane);
@@ -100,4 +103,14 @@ void wire_dial_free(struct wire_dial *d);
 /* true: the dial has ended and is freed, with an upcall. */
 bool wire_dial_step(struct wire_dial *d, uint64_t now_ns);
 uint64_t wire_dial_due(const struct wire_dial *d);
+
+/* ---- wire_offer.c ---- */
+/* Its hello is done: it goes to ep, now or later.  The dial of this lane, if any, has ended. */
+void wire_offer(struct wire_conn *c, struct gy_ep *ep);
+bool wire_is_offered(const struct gy_wire *w, const struct gy_ep *ep, unsigned lane);
+/* Offers again what is due; when the next is. */
+uint64_t wire_tick_offers(struct gy_wire *w, uint64_t now_ns);
+void wire_drop_offers(struct gy_wire *w, const struct gy_ep *ep);	/* NULL: all */
+/* The upcall for a lane that cannot be had. */
+void wire_lose(struct gy_ep *ep, unsigned lane, int err, const char *why);
 #endif

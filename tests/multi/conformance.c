@@ -125,14 +125,15 @@ void gy_ep_unfit(struct gy_ep *ep, const char *why)
 	conf_fail(__FILE__, __LINE__, why);
 }
 
-struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
+int gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport, struct gy_ep **epp)
 {
 	struct conf *c = gy_container_of(ctx, struct conf, ctx);
 
 	CHECK(rank >= 0 && rank < c->nranks && rank != c->rank);
 	if (strcmp(transport, c->ops->name) || c->peers[rank].down)
-		return NULL;
-	return conf_ep(c, rank);
+		return -ESTALE;
+	*epp = conf_ep(c, rank);
+	return 0;
 }
 
 /* ---- a rank's life ---- */

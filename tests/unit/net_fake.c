@@ -145,14 +145,15 @@ void gy_sent(struct gy_ep *ep, struct gy_grain *g)
 		p->grain_sent(p, g);
 }
 
-struct gy_ep *gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport)
+int gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport, struct gy_ep **epp)
 {
 	struct fake *f = gy_container_of(ctx, struct fake, ctx);
 
 	if (f->refuses || f->peer[rank].base.state == GY_PEER_LOST ||
 	    strcmp(transport, f->nic->ops->name))
-		return NULL;
-	return fake_ep(f, rank);
+		return -ESTALE;
+	*epp = fake_ep(f, rank);
+	return *epp ? 0 : -ENOMEM;
 }
 
 /* ---- a transport that keeps the sockets it is handed ---- */
@@ -194,24 +195,29 @@ static void fake_ep_close(struct gy_ep *ep, bool drain)
 	gy_free(ep);
 }
 
-static void fake_accepted(struct gy_ep *ep, unsigned lane, int fd)
+static int fake_accepted(struct gy_ep *ep, unsigned lane, int fd)
 {
 	struct fake_peer *p = to_fake(ep);
 
 	if (fd < 0) {
 		gy_ep_down(ep, fd, "a lane cannot be had");
-		return;
+		return 0;
+	}
+	if (p->f->short_of_memory) {
+		p->f->short_of_memory--;
+		return -ENOMEM;
 	}
 	p->accepted++;
 	if (lane >= FAKE_LANES) {
 		close(fd);
-		return;
+		return 0;
 	}
 	if (p->fd[lane] >= 0)
 		close(p->fd[lane]);
 	p->fd[lane] = fd;
 	if (lane == 0)
 		gy_ep_up(ep);
+	return 0;
 }
 
 static int fake_progress(struct gy_nic *nic)

@@ -45,7 +45,8 @@ struct fake {
 	struct gyre_context ctx;
 	struct fake_peer peer[FAKE_RANKS];
 	struct gy_nic *nic;
-	bool refuses;			/* gy_peer_ep gives NULL */
+	bool refuses;			/* gy_peer_ep gives none */
+	unsigned short_of_memory;	/* so often a connection cannot be accepted */
 	struct gy_job_entry job[FAKE_RANKS];
 };
 

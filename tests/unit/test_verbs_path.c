@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/alloc.h"
 #include "lib/context.h"
 #include "lib/log.h"
 #include "tests/unit/inproc.h"
@@ -314,6 +315,97 @@ static void test_falls_back(void **state)
 	verbs_fake_reset();
 }
 
+/* ---- memory that is short while ranks connect ---- */
+
+/* Nobody reads of so many failures. */
+static void short_hook(enum gy_log_level level, const char *text)
+{
+}
+
+/* Whether the call has failed for the memory that it lacks itself, and no rank is lost for it. */
+static bool short_explains(struct inproc *job, int err)
+{
+	char why[300];
+	int i;
+
+	for (i = 0; i < 2 && err == -ENOMEM; i++)
+		if (gyre_comm_status(gyre_context_world(job->ranks[i].ctx), why, sizeof(why)) &&
+		    (!strstr(why, "memory") || strstr(why, "lost"))) {
+			printf("rank %d: %s\n", i, why);
+			err = -EILSEQ;
+		}
+	return err == -ENOMEM;
+}
+
+/* One call of each rank, by one thread; again, where nothing has started. */
+static int short_drive(struct inproc *job)
+{
+	struct gyre_request *req[2] = { NULL, NULL };
+	int in[2] = { 1, 2 }, out[2] = { 0, 0 }, err = 0, done[2] = { 0, 0 }, i;
+
+	for (i = 0; i < 2 && !err; i++)
+		do
+			err = gyre_iallreduce(&in[i], &out[i], 1, GYRE_INT32, GYRE_SUM,
+					      gyre_context_world(job->ranks[i].ctx), &req[i]);
+		while (err == -ENOMEM &&
+		       !gyre_comm_status(gyre_context_world(job->ranks[i].ctx), NULL, 0));
+	while (!err && (!done[0] || !done[1]))
+		for (i = 0; i < 2 && !err; i++)
+			if (!done[i])
+				err = gyre_request_test(&req[i], &done[i], NULL);
+	if (!err && (out[0] != 3 || out[1] != 3))
+		err = -EILSEQ;
+	return short_explains(job, err) ? 0 : err;
+}
+
+static int short_main(struct inproc_rank *r, void *arg)
+{
+	long *rung = arg, before = gy_alloc_count();
+	int err = 0;
+
+	inproc_meet(r->job);
+	if (r->rank == 0) {
+		gy_alloc_fail_at(*rung);
+		err = short_drive(r->job);
+		gy_alloc_fail_at(0);
+		if (gy_alloc_count() - before < *rung)
+			*rung = 0;
+	}
+	inproc_meet(r->job);
+	return err;
+}
+
+/*
+ * One allocation after the other fails while ranks connect, by TCP also after their devices did not
+ * reach each other: the call says so, or they connect all the same, as there is memory later.
+ */
+static void test_short(void **state)
+{
+	static const char *const names[] = { "auto", "tcp", "shm" };
+	struct inproc job;
+	long n, rung;
+	unsigned i;
+	int err;
+
+	for (i = 0; i < GY_ARRAY_SIZE(names); i++) {
+		for (n = rung = 1; rung; n++) {
+			rung = n;
+			inproc_init(&job, 2, names[i]);
+			inproc_set(&job, "progress", "manual");
+			job.edit = i ? NULL : unfit_edit;
+			memset(vf.deaf, 1, sizeof(vf.deaf));
+			gy_log_set_hook(short_hook);
+			err = inproc_run(&job, short_main, &rung);
+			gy_log_set_hook(NULL);
+			if (err)
+				fail_msg("%s: allocation %ld: %s", names[i], n, gyre_strerror(err));
+			verbs_fake_reset();
+		}
+		printf("%s: %ld allocations\n", names[i], n - 2);
+		assert_true(n > 10);
+	}
+}
+
 static void path_heap(void)
 {
 	int i;
@@ -333,6 +425,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_registered),
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_falls_back),
+		cmocka_unit_test(test_short),
 	};
 	struct path path = { .name = "one thread", .alone = true };
 	int i, rc = 0;

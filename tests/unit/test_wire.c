@@ -6,6 +6,7 @@
 #include "tests/unit/net_fake.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -581,7 +582,7 @@ static void test_no_descriptors(void **state)
 	fake_close(f, 2);
 }
 
-/* Memory fails at each place in turn; afterwards two ranks still connect. */
+/* Memory fails at each place in turn, on either side; two ranks still connect. */
 static void test_no_memory(void **state)
 {
 	static struct fake f[2];
@@ -599,13 +600,14 @@ static void test_no_memory(void **state)
 	for (n = 1; n < 12; n++) {
 		before = gy_alloc_live();
 		assert_non_null(fake_ep(&f[0], 1));
-		assert_non_null(fake_ep(&f[1], 0));
 		gy_alloc_fail_at(n);
 		if (gy_wire_dial(f[0].ctx.wire, fake_ep(&f[0], 1), GY_WIRE_TCP, 0) == 0)
 			fake_until(f, 2, f[0].peer[1].accepted && f[1].peer[0].accepted);
 		gy_alloc_fail_at(0);
+		assert_true(!f[0].peer[1].down && !f[1].peer[0].down);
 		fake_close_ep(&f[0].peer[1]);
-		fake_close_ep(&f[1].peer[0]);
+		if (f[1].peer[0].base.ep)
+			fake_close_ep(&f[1].peer[0]);
 		f[0].peer[1].accepted = f[1].peer[0].accepted = 0;
 		f[0].peer[1].base.state = f[1].peer[0].base.state = GY_PEER_IDLE;
 		fake_pump_all(f, 2);
@@ -613,6 +615,44 @@ static void test_no_memory(void **state)
 		assert_int_equal(gy_alloc_live(), before);
 	}
 	fake_close(f, 2);
+}
+
+/*
+ * A transport that has no memory for a connection gets it later, with what the peer has sent by
+ * then; lanes that the peer dials meanwhile wait.  After a while it is told that there was none.
+ */
+static void test_offers(void **state)
+{
+	static struct fake f[2];
+	struct fake_peer *slow, *quick;
+	char c = 0;
+	int k, me;
+
+	for (k = 0; k < 4; k++) {
+		me = k % 2;
+		slow = &f[me].peer[!me];
+		quick = &f[!me].peer[me];
+		fake_open(f, 2, &fake_ops, TIMEOUT_MS, true);
+		f[me].short_of_memory = k < 2 ? 5 : UINT_MAX;
+		test_dial(&f[0], 1, GY_WIRE_TCP, 0);
+		fake_until(f, 2, quick->accepted);
+		assert_int_equal(write(quick->fd[0], "x", 1), 1);
+		if (k == 1)
+			test_dial(&f[0], 1, GY_WIRE_TCP, 1);
+		test_dial(&f[me], !me, GY_WIRE_TCP, 0);	/* it has been dialled */
+		fake_until(f, 2, slow->accepted || slow->down);
+		if (k < 2) {
+			assert_int_equal(read(slow->fd[0], &c, 1), 1);
+			assert_true(c == 'x' && !f[me].short_of_memory);
+			fake_until(f, 2, f[1].peer[0].accepted == 1u + (k == 1));
+			assert_true(!slow->down && !quick->down);
+		} else {
+			assert_int_equal(slow->err, -ENOMEM);
+			assert_non_null(strstr(slow->why, "memory"));
+		}
+		fake_close(f, 2);
+		assert_int_equal(gy_alloc_live(), 0);
+	}
 }
 
 int main(void)
@@ -637,6 +677,7 @@ int main(void)
 		cmocka_unit_test(test_greeted_stay),
 		cmocka_unit_test(test_no_descriptors),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_offers),
 	};
 
 	alarm(50);			/* what hangs dies, with a core */

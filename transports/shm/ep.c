@@ -127,13 +127,32 @@ int shm_ep_poll(struct gy_ep *base)
 
 /* ---- life ---- */
 
+/* Room in the list of those that are up, where an endpoint comes when memory may be short. */
+static int ep_reserve(struct shm_nic *nic)
+{
+	struct shm_ep **up;
+
+	if (nic->neps < nic->up_size)
+		return 0;
+	up = gy_realloc_array(nic->up, nic->up_size + 16, sizeof(*up));
+	if (!up)
+		return -ENOMEM;
+	nic->up = up;
+	nic->up_size += 16;
+	return 0;
+}
+
 int shm_ep_open(struct gy_nic *base, struct gy_peer *peer, struct gy_ep **epp)
 {
 	struct shm_nic *nic = to_shm_nic(base);
-	struct shm_ep *ep = gy_alloc(sizeof(*ep));
+	struct shm_ep *ep;
 
+	if (ep_reserve(nic))
+		return -ENOMEM;
+	ep = gy_alloc(sizeof(*ep));
 	if (!ep)
 		return -ENOMEM;
+	nic->neps++;
 	ep->base =
 		(struct gy_ep){ .ops = base->ops, .nic = base, .peer = peer, .caps = GY_CAP_LEND };
 	ep->rx.next = &nic->empty;	/* poll finds nothing, msg no room */
@@ -176,14 +195,14 @@ static int ep_meet(struct shm_ep *ep)
 	return shm_note_hello(ep);
 }
 
-void shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
+int shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
 {
 	struct shm_ep *ep = to_shm_ep(base);
 	int err;
 
 	if (lane || ep->state > SHM_DIALLING) {
 		close(fd);
-		return;
+		return 0;
 	}
 	ep->state = SHM_MEETING;
 	ep->sock.fd = fd;
@@ -192,39 +211,22 @@ void shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
 		err = ep_meet(ep);
 	if (err)
 		shm_ep_fail(ep, err, "cannot set up shared memory");
-}
-
-static int ep_list(struct shm_nic *nic, struct shm_ep *ep)
-{
-	struct shm_ep **up;
-
-	if (nic->nup == nic->up_size) {
-		up = gy_realloc_array(nic->up, nic->up_size + 16, sizeof(*up));
-		if (!up)
-			return -ENOMEM;
-		nic->up = up;
-		nic->up_size += 16;
-	}
-	ep->index = nic->nup;
-	nic->up[nic->nup++] = ep;
 	return 0;
 }
 
-int shm_ep_up(struct shm_ep *ep)
+void shm_ep_up(struct shm_ep *ep)
 {
 	struct shm_nic *nic = shm_ep_nic(ep);
 	const uint32_t lines = (uint32_t)(nic->ring_bytes / GY_CACHELINE);
-	int err = ep_list(nic, ep);
 
-	if (err)
-		return err;
+	ep->index = nic->nup;
+	nic->up[nic->nup++] = ep;
 	close(ep->mine.fd);
 	ep->mine.fd = -1;
 	shm_tx_init(&ep->tx, ep->theirs.mem, shm_inbox_lines(nic, &ep->theirs), lines);
 	shm_rx_init(&ep->rx, ep->mine.mem, shm_inbox_lines(nic, &ep->mine), lines);
 	ep->state = SHM_UP;
 	gy_ep_up(&ep->base);
-	return 0;
 }
 
 /* From any state to DOWN; what is mapped stays. */
@@ -276,6 +278,7 @@ void shm_ep_close(struct gy_ep *base, bool drain)
 	if (base->nic->ctx->wire)
 		gy_wire_cancel(base->nic->ctx->wire, base);
 	ep_stop(ep);
+	nic->neps--;
 	for (i = 0; i < nic->nsegs; i++)
 		nic->segs[i].told[rank / 64] &= ~((uint64_t)1 << (rank % 64));
 	gy_list_add_tail(&nic->dead, &ep->link);

@@ -117,7 +117,8 @@ struct shm_nic {
 	struct shm_blob blob;
 	struct shm_page *page;
 	struct shm_ep **up;	/* endpoints that are up */
-	unsigned nup, up_size;
+	unsigned nup, up_size;	/* there is room for all endpoints: */
+	unsigned neps;
 	size_t page_bytes;	/* of the machine */
 	size_t ring_bytes;
 	int page_fd;
@@ -200,12 +201,12 @@ static inline struct shm_line *shm_inbox_lines(const struct shm_nic *nic,
 
 int shm_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 int shm_ep_connect(struct gy_ep *ep);
-void shm_ep_accepted(struct gy_ep *ep, unsigned lane, int fd);
+int shm_ep_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void shm_ep_close(struct gy_ep *ep, bool drain);
 int shm_ep_msg(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body);
 int shm_ep_poll(struct gy_ep *ep);
 /* The peer has accepted us: both rings are there. */
-int shm_ep_up(struct shm_ep *ep);
+void shm_ep_up(struct shm_ep *ep);
 /*
  * Stops using it and says gy_ep_down.  The endpoint may be closed when this returns, but is not
  * freed.

@@ -99,10 +99,11 @@ void sim_ep_called(struct sim_nic *nic, struct sim_parcel *p)
 {
 	struct gy_sim_world *w = nic->rank->world;
 	struct sim_ep *caller = p->from, *ep;
-	struct gy_ep *base = gy_peer_ep(nic->base.ctx, sim_ep_nic(caller)->rank->id, "sim");
+	struct gy_ep *base;
+	const int err = gy_peer_ep(nic->base.ctx, sim_ep_nic(caller)->rank->id, "sim", &base);
 	struct sim_parcel *accept = sim_parcel_new(caller, SIM_ACCEPT, 0);
 
-	ep = base ? to_sim_ep(base) : NULL;
+	ep = err ? NULL : to_sim_ep(base);
 	if (!ep || !accept || ep->state == SIM_EP_DOWN || ep->doomed || ep->other ||
 	    sim_is_parted(w, nic->rank->id, ep->peer)) {
 		sim_parcel_free(accept);

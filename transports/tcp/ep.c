@@ -249,23 +249,28 @@ static int ep_add_lane(struct tcp_ep *te, unsigned index, int fd)
 	return 0;
 }
 
+/* All of it or, on an error, nothing. */
 static int ep_come_up(struct tcp_ep *te, int fd)
 {
 	struct gyre_context *ctx = te->base.nic->ctx;
 	struct tcp_nic *nic = to_tcp_nic(te->base.nic);
 	unsigned i;
-	int err = 0;
+	int err;
 
 	te->rx = gy_alloc_aligned(GY_CACHELINE, TCP_BUF);
 	te->tx = gy_alloc(TCP_BUF);
-	if (!te->rx || !te->tx)
-		return -ENOMEM;
+	err = te->rx && te->tx ? 0 : -ENOMEM;
 	for (i = 1; !err && ctx->rank < te->base.peer->rank && i < te->nlanes; i++)
 		err = gy_wire_dial(ctx->wire, &te->base, GY_WIRE_TCP, i);
 	if (!err)
 		err = ep_add_lane(te, 0, fd);
-	if (err)
+	if (err) {
+		gy_wire_cancel(ctx->wire, &te->base);
+		gy_free(te->rx);
+		gy_free(te->tx);
+		te->rx = te->tx = NULL;
 		return err;
+	}
 	te->state = TCP_UP;
 	if (nic->nup++ == 0)
 		tcp_watch(nic, true);
@@ -273,7 +278,7 @@ static int ep_come_up(struct tcp_ep *te, int fd)
 	return 0;
 }
 
-static void tcp_accepted(struct gy_ep *ep, unsigned lane, int fd)
+static int tcp_accepted(struct gy_ep *ep, unsigned lane, int fd)
 {
 	struct tcp_ep *te = to_tcp(ep);
 	int err;
@@ -285,21 +290,23 @@ static void tcp_accepted(struct gy_ep *ep, unsigned lane, int fd)
 		if (!te->closed)
 			tcp_down(te, fd, "a connection for bulk data to it cannot be made");
 		tcp_leave(te);
-		return;
+		return 0;
 	}
 	if (te->state == TCP_DOWN || lane >= te->nlanes || te->lanes[lane].pfd.fd >= 0 ||
 	    (lane > 0) != (te->state == TCP_UP)) {
 		close(fd);
-		return;
+		return 0;
 	}
 	err = lane == 0 ? ep_come_up(te, fd) : ep_add_lane(te, lane, fd);
+	if (err == -ENOMEM)
+		return err;
 	if (err) {
 		close(fd);
 		tcp_down(te, err, "a connection to it cannot be set up here");
-		return;
-	}
-	if (lane > 0)
+	} else if (lane > 0) {
 		tcp_bulk_done(te);	/* there is room now */
+	}
+	return 0;
 }
 
 static int tcp_connect(struct gy_ep *ep)

@@ -264,7 +264,7 @@ static void ep_sock_ready(struct gy_poll_fd *pfd, uint32_t events)
 		verbs_note_recv(ve);
 }
 
-void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd)
+int verbs_accepted(struct gy_ep *ep, unsigned lane, int fd)
 {
 	struct verbs_ep *ve = to_verbs(ep);
 	struct verbs_nic *nic = verbs_ep_nic(ve);
@@ -272,15 +272,17 @@ void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd)
 
 	if (lane || ve->state > VERBS_DIALLING) {
 		close(fd);
-		return;
+		return 0;
 	}
 	ve->sock.fd = fd;
 	err = gy_poll_add(&ep->nic->ctx->poll, &ve->sock, EPOLLIN);
 	if (err) {
-		close(fd);
 		ve->sock.fd = -1;
+		if (err == -ENOMEM)
+			return err;
+		close(fd);
 		verbs_doom(ve, err, "its control connection cannot be watched");
-		return;
+		return 0;
 	}
 	gy_net_tune(fd, ep->nic->ctx->cfg.host_timeout_ms, true);
 	ve->state = VERBS_MEETING;
@@ -290,6 +292,7 @@ void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd)
 	else
 		err = verbs_small_open(ve);
 	verbs_meet(ve, err);
+	return 0;
 }
 
 int verbs_connect(struct gy_ep *ep)
@@ -313,6 +316,12 @@ int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp)
 
 	if (!ve)
 		return -ENOMEM;
+	ve->notes_size = VERBS_NOTES * sizeof(struct verbs_note);
+	ve->notes = gy_alloc(ve->notes_size);
+	if (!ve->notes) {
+		gy_free(ve);
+		return -ENOMEM;
+	}
 	ve->base = (struct gy_ep){ .ops = &gy_verbs_ops,
 				   .nic = nic,
 				   .peer = peer,

@@ -21,23 +21,40 @@ static void note_want_out(struct verbs_ep *ve, bool want)
 	gy_poll_mod(&ve->base.nic->ctx->poll, &ve->sock, want ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
+/* Room for one more; what a peer that does not read is to be told has a limit. */
+static int note_room(struct verbs_ep *ve)
+{
+	const size_t size = 2 * ve->notes_size;
+	char *notes;
+
+	if (ve->notes_len + sizeof(struct verbs_note) <= ve->notes_size)
+		return 0;
+	if (size > NOTES_MAX)
+		return -ENOBUFS;
+	notes = gy_realloc_array(ve->notes, size, 1);
+	if (!notes)
+		return -ENOMEM;
+	ve->notes = notes;
+	ve->notes_size = size;
+	return 0;
+}
+
 /* What does not go now is kept; that the connection is broken is seen on the reading side. */
 void verbs_note_send(struct verbs_ep *ve, struct verbs_note *note)
 {
-	char *notes;
+	int err;
 
 	if (ve->sock.fd < 0)
 		return;
-	note->version = NOTE_VERSION;
-	notes = ve->notes_len + sizeof(*note) > NOTES_MAX
-			? NULL
-			: gy_realloc_array(ve->notes, ve->notes_len + sizeof(*note), 1);
-	if (!notes) {
-		verbs_doom(ve, -ENOBUFS, "it does not read its control connection");
+	err = note_room(ve);
+	if (err) {
+		verbs_doom(ve, err,
+			   err == -ENOMEM ? "there is no memory for what it is to be told"
+					  : "it does not read its control connection");
 		return;
 	}
-	memcpy(notes + ve->notes_len, note, sizeof(*note));
-	ve->notes = notes;
+	note->version = NOTE_VERSION;
+	memcpy(ve->notes + ve->notes_len, note, sizeof(*note));
 	ve->notes_len += sizeof(*note);
 	verbs_note_flush(ve);
 }

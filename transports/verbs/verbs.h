@@ -92,6 +92,8 @@ _Static_assert(VERBS_GRANTS < 256, "how far a count is behind follows from its l
 
 /* ---- control messages ---- */
 
+#define VERBS_NOTES 8			/* room is made at first for so many */
+
 enum verbs_note_kind {
 	VERBS_HELLO,	/* blob */
 	VERBS_OFFER,	/* the lower rank: let us try this pair of GIDs; my QPs */
@@ -191,7 +193,7 @@ struct verbs_ep {
 	struct verbs_note in;
 	size_t in_got;
 	char *notes;			/* not yet written */
-	size_t notes_len;
+	size_t notes_len, notes_size;
 	bool want_out;
 
 	/* Finding addresses. */
@@ -326,7 +328,7 @@ static inline void verbs_grain_came(struct verbs_qp *q)
 /* ---- ep.c ---- */
 int verbs_ep_open(struct gy_nic *nic, struct gy_peer *peer, struct gy_ep **epp);
 int verbs_connect(struct gy_ep *ep);
-void verbs_accepted(struct gy_ep *ep, unsigned lane, int fd);
+int verbs_accepted(struct gy_ep *ep, unsigned lane, int fd);
 void verbs_ep_close(struct gy_ep *ep, bool drain);
 /* Ends those that leave, as far as they have left: whether any is still leaving. */
 bool verbs_leaving(struct verbs_nic *nic);
