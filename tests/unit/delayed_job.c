@@ -182,6 +182,14 @@ float job_initial(unsigned i)
 	return (float)i - 10;
 }
 
+void job_begin_x(float *x)
+{
+	unsigned i;
+
+	for (i = 0; i < COUNT; i++)
+		x[i] = job_initial(i);
+}
+
 void job_step(float *x, int rank)
 {
 	unsigned i;
@@ -199,8 +207,7 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	unsigned n, i;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	if (err)
 		return err;

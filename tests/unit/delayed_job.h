@@ -50,6 +50,7 @@ struct gyre_delayed_attr job_draw(uint64_t *rng);
 float job_update(int rank, unsigned i);
 float job_mean_update(int nranks, unsigned i);
 float job_initial(unsigned i);
+void job_begin_x(float *x);
 void job_step(float *x, int rank);
 
 /*

@@ -109,11 +109,10 @@ static int modes_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	const bool free = led && j->attr.apply != GYRE_APPLY_FIXED;
 	const unsigned ticks = free ? 15 + (unsigned)me * 5 : 20;
 	struct gyre_delayed *d;
-	unsigned n, i, phase;
+	unsigned n, phase;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (phase = 0; phase < 3 && !err; phase++) {
 		for (n = 1; n <= ticks && !err; n++) {
@@ -179,8 +178,7 @@ static int weights_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	unsigned i, k;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (k = 0; k < w->h[me] && !err; k++) {
 		for (i = 0; i < COUNT; i++)

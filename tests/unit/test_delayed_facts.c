@@ -198,11 +198,10 @@ static int filter_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 	struct gyre_comm *world = gyre_context_world(ctx);
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed *d;
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
 	for (n = 1; n <= 60 && !err; n++) {
 		if (n <= 20)
@@ -233,8 +232,7 @@ static int filter_drain_main(struct job *j, struct gy_sim_rank *rank, struct gyr
 	unsigned n, i;
 	int r, err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (n = 0; n < steps && !err; n++) {
 		gy_sim_sleep(rank, STEP_NS);
@@ -327,11 +325,10 @@ static int uneven_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (n = 1; n <= uneven_steps(me) && !err; n++) {
 		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);

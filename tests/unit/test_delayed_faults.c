@@ -432,11 +432,9 @@ static int wreck_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	const int me = gy_sim_rank_id(rank);
 	struct wreck *w = (struct wreck *)j->arg;
 	struct gyre_comm *comm;
-	unsigned i;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_comm_split(gyre_context_world(ctx), 0, 0, &comm);
 	if (err)
 		return w->early ? 0 : err;

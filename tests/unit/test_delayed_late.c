@@ -24,11 +24,10 @@ static int slow_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed *d;
 	struct gyre_tick t;
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	if (err)
 		return err;
@@ -184,7 +183,6 @@ static int timeout_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 static void test_timeout(void **state)
 {
 	uint64_t seed;
-	int r;
 
 	for (seed = 1; seed <= 10; seed++) {
 		struct job j = {
@@ -196,8 +194,7 @@ static void test_timeout(void **state)
 
 		j.attr.timeout_ms = 10;
 		assert_int_equal(job_run(&j), 0);
-		for (r = 1; r < 3; r++)
-			assert_memory_equal(j.x[r], j.x[0], sizeof(j.x[0]));
+		job_check_equal(&j);
 	}
 }
 
@@ -211,11 +208,10 @@ static int timeout_drain_main(struct job *j, struct gy_sim_rank *rank, struct gy
 	const unsigned ticks = me ? 2 : 3;
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
-	unsigned n, i, late = 0;
+	unsigned n, late = 0;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	if (me == 0)
 		gy_sim_sleep(rank, 200 * MS);

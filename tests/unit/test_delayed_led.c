@@ -27,11 +27,10 @@ static int straggler_main(struct job *j, struct gy_sim_rank *rank, struct gyre_c
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
 	for (n = 1; n <= (me ? j->ticks : j->ticks / 4) && !err; n++) {
 		gy_sim_sleep(rank, (me ? 1 : 4) * STEP_NS);
@@ -143,11 +142,10 @@ static int abstain_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	struct gyre_tick t = { .applied = 0 };
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
 	if (err)
 		return err;
@@ -278,7 +276,6 @@ static int gap_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context
 static void test_gap(void **state)
 {
 	uint64_t seed;
-	int r;
 
 	for (seed = 1; seed <= 20; seed++) {
 		struct job j = {
@@ -296,8 +293,7 @@ static void test_gap(void **state)
 		j.attr.min_steps = 2;
 		j.attr.quorum = 2;
 		assert_int_equal(job_run(&j), 0);
-		for (r = 1; r < j.nranks; r++)
-			assert_memory_equal(j.x[r], j.x[0], sizeof(j.x[0]));
+		job_check_equal(&j);
 	}
 }
 

@@ -41,11 +41,10 @@ static int set_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context
 	struct gyre_delayed *d;
 	struct gyre_tick t;
 	uint64_t round[3];
-	unsigned n, i;
+	unsigned n;
 	int err;
 
-	for (i = 0; i < COUNT; i++)
-		j->x[me][i] = job_initial(i);
+	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
 	for (n = 1; n <= 60 && !err; n++) {
 		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
