@@ -25,6 +25,7 @@
 #define POOL (16 * MIB)			/* GYRE_POOL_BYTES */
 #define BEYOND (4 * MIB)
 #define TOGETHER 16			/* calls under way at once */
+#define MESSAGES_EACH 8			/* with each peer, each way */
 #define LEN (24 * MIB)			/* more than all slots; of each rank */
 #define LONG_LEN (64 * MIB)
 #define USERS (3 * MIB + 4096)
@@ -35,10 +36,16 @@ uint64_t fake_random(uint64_t *seed)
 	return inproc_random(seed);
 }
 
-enum stage { CONNECTED, SMALL, MEDIUM, LARGE, MANY, STAGES };
+enum stage { CONNECTED, SMALL, MEDIUM, LARGE, MANY, MESSAGES, STAGES };
 
-static const char *const stages[] = { "connected", "small calls", "a medium call", "a large call",
-				      "many calls at once" };
+static const char *const stages[] = {
+	[CONNECTED] = "connected",
+	[SMALL] = "small calls",
+	[MEDIUM] = "a medium call",
+	[LARGE] = "a large call",
+	[MANY] = "many calls at once",
+	[MESSAGES] = "many messages at once",
+};
 
 /* The most that any rank had registered at any time of a stage. */
 struct registered {
@@ -123,6 +130,37 @@ static int many_calls(struct inproc_rank *r, struct registered *all)
 	return err;
 }
 
+/*
+ * From and to each other rank, all under way at once; what comes is thrown away.  Each may have one
+ * slot beyond the pool, so that a peer which is stopped delays none of the others.
+ */
+static int many_messages(struct inproc_rank *r, struct registered *all)
+{
+	const size_t n = all->len / 2 / MESSAGES_EACH / (size_t)all->nranks / sizeof(float);
+	struct gyre_comm *world = gyre_context_world(r->ctx);
+	struct gyre_request *req[2 * MESSAGES_EACH * 4];
+	float *out = all->heap[r->rank], *in = out + all->len / 2 / sizeof(float);
+	int started = 0, peer, i, err = 0, ended;
+
+	for (i = 0; i < MESSAGES_EACH * all->nranks && !err; i++) {
+		peer = i / MESSAGES_EACH;
+		if (peer == r->rank)
+			continue;
+		err = gyre_irecv(in + (size_t)i * n, n, GYRE_F32, peer, i % MESSAGES_EACH, world,
+				 &req[started]);
+		started += !err;
+		err = err ? err
+			  : gyre_isend(out + (size_t)i * n, n, GYRE_F32, peer, i % MESSAGES_EACH,
+				       world, &req[started]);
+		started += !err;
+	}
+	while (started-- > 0) {		/* the latest first */
+		ended = gyre_request_wait(&req[started], NULL);
+		err = err ? err : ended;
+	}
+	return err;
+}
+
 static int users_memory(struct inproc_rank *r)
 {
 	const size_t before = verbs_fake_registered(device_of(r), NULL);
@@ -156,6 +194,9 @@ static int rank_main(struct inproc_rank *r, void *arg)
 	stage_over(r, all, LARGE);
 	err = err ? err : many_calls(r, all);
 	stage_over(r, all, MANY);
+	if (n <= 4)
+		err = err ? err : many_messages(r, all);
+	stage_over(r, all, MESSAGES);
 	return err ? err : users_memory(r);
 }
 
