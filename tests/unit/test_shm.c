@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -409,6 +410,7 @@ struct side {
 };
 
 #define SLEEP_MS 20000
+#define SPINS 1000		/* then the other side may need the processor */
 
 static bool side_may_send(const struct side *s)
 {
@@ -445,7 +447,7 @@ static void *side_run(void *arg)
 	struct side *s = arg;
 	struct fake *f = s->f;
 	bool blocked = false;
-	unsigned rooms = 0;
+	unsigned rooms = 0, spins = 0;
 
 	while (f->seq_out < s->messages || f->seq_in < s->messages) {
 		blocked = blocked && f->rooms == rooms;
@@ -459,6 +461,8 @@ static void *side_run(void *arg)
 			continue;
 		if (!s->spins)
 			side_sleep(s);
+		else if (++spins % SPINS == 0)
+			sched_yield();
 	}
 	return NULL;
 }
