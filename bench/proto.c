@@ -284,6 +284,11 @@ static int proto_plan_runs(struct proto_job *job, const struct proto_case *c,
 	double us, start = 0, each;
 	int i, err = 0;
 
+	if (opt->iterations && opt->warmup >= 0) { /* nothing to find out; a run may take seconds */
+		*runs = opt->iterations;
+		*warmup = opt->warmup;
+		return 0;
+	}
 	for (i = 0; !err && i < PROTO_PROBE_RUNS; i++) {
 		if (i == PROTO_PROBE_RUNS / 2)
 			start = proto_now_us();

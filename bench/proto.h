@@ -6,7 +6,8 @@
  * programs in peers/ fill in struct proto_ops and call proto_sweep.  For each size
  *
  *   the operation runs and its result is checked, with each of two sets of buffers;
- *   it runs untimed to warm up, and so that all ranks agree how often it will run;
+ *   it runs untimed to warm up, and, unless both numbers are given, so that all ranks agree how
+ *   often it will run;
  *   each timed run follows a barrier and takes the next set of buffers;
  *   the time of a run is that of its slowest rank, found after the last one.
  *

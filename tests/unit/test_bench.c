@@ -172,6 +172,7 @@ struct fake_job {
 	int runs, runs_of_set[PROTO_SETS], barriers, checks, prepared, released;
 	int fail_at_run, result, wrong_at_check;
 	bool barrier_before;
+	const char *warmup; /* of the options; NULL: not given */
 };
 
 static struct fake_job *to_fake(struct proto_job *job)
@@ -238,6 +239,8 @@ static int fake_sweep_of(struct fake_job *f, const char *name, const char *sizes
 	proto_options_init(&opt);
 	assert_int_equal(proto_option(&opt, 's', sizes), 0);
 	assert_int_equal(proto_option(&opt, 'i', "20"), 0);
+	if (f->warmup)
+		assert_int_equal(proto_option(&opt, 'x', f->warmup), 0);
 	opt.validate = validate;
 	f->base = (struct proto_job){
 		.ops = &fake_ops, .system = "fake", .options = "", .element = "f32", .nranks = 1
@@ -295,6 +298,11 @@ static void test_sweep(void **state)
 	f = (struct fake_job){ 0 };
 	assert_int_equal(fake_sweep(&f, true), PROTO_OK);
 	assert_int_equal(f.checks, 2 * (PROTO_SETS + 20));
+
+	/* With nothing to find out, nothing else runs. */
+	f = (struct fake_job){ .warmup = "3" };
+	assert_int_equal(fake_sweep(&f, false), PROTO_OK);
+	assert_int_equal(f.runs, 2 * (PROTO_SETS + 3 + 20));
 }
 
 static void test_sweep_fails(void **state)
