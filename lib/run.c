@@ -373,7 +373,7 @@ static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 			struct gy_slot **slotp)
 {
 	const uint64_t g = op->done / run->grain;
-	bool needed = !op->mem_out && gy_run_needs(run, op), any = false;
+	bool needed = !op->mem_out, any = false;
 	struct gy_list *pos;
 	struct gy_slot *slot;
 
@@ -390,7 +390,7 @@ static int run_out_slot(struct gy_engine *e, struct gy_run *run, struct gy_op *o
 	}
 	if (!any)
 		return 0;
-	slot = gy_slot_get(&e->pool, needed);
+	slot = gy_slot_get(&e->pool, needed && gy_run_needs(run, op));
 	if (!slot)
 		return -EAGAIN;
 	gy_list_for_each(pos, &op->streams) {
