@@ -456,7 +456,7 @@ void gy_run_check_late(struct gy_engine *e, struct gy_run *run);
 /* ---- straight.c ---- */
 void gy_straight_run(struct gy_engine *e, struct gy_run *run);
 
-/* ---- stream.c ---- */
+/* ---- stream.c, stream_in.c, stream_out.c ---- */
 int gy_stream_open(struct gy_engine *e, struct gy_run *run, struct gy_op *op,
 		   const struct gy_end *end, bool out, unsigned nin);
 /* An in-stream whose message has come whole: its peer is not needed any more. */

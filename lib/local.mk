@@ -75,6 +75,9 @@ libgy_la_SOURCES += \
 	%D%/split.c \
 	%D%/straight.c \
 	%D%/stream.c \
+	%D%/stream_in.c \
+	%D%/stream_out.c \
+	%D%/stream_priv.h \
 	%D%/sys.h \
 	%D%/sys_posix.c \
 	%D%/topology.c \
