@@ -67,7 +67,8 @@ static int verdict_reach(const struct gyre_delayed *d, int n, bool abort, struct
 		return -EPROTO;
 	}
 	for (r = n - 1; r >= 0; r--)
-		if (all[r].applied == applied)
+		if (all[r].applied == applied &&
+		    (v->furthest < 0 || d->anchor || all[r].avg_round == applied))
 			v->furthest = r;
 	return 0;
 }
