@@ -82,7 +82,7 @@ static int stream_pump_grant_in(struct gy_engine *e, struct gy_stream *s)
 				break;
 		} else {
 			struct gy_slot *slot = gy_slot_get(
-				&e->pool, gy_run_needs(s->run, s->op) && s->granted == s->op->done);
+				&e->pool, s->granted == s->op->done && gy_run_needs(s->run, s->op));
 
 			if (!slot)
 				break;

@@ -92,7 +92,7 @@ static struct gy_slot *stream_out_slot(struct gy_engine *e, struct gy_stream *s,
 		return NULL;
 	if (!s->op->source || s->slot[i])
 		return s->slot[i];
-	s->slot[i] = gy_slot_get(&e->pool, gy_run_needs(s->run, s->op) && s->freed == s->sent);
+	s->slot[i] = gy_slot_get(&e->pool, s->freed == s->sent && gy_run_needs(s->run, s->op));
 	if (s->slot[i]) {
 		s->slot[i]->users = 1;
 		gy_op_gather(e, s->run, s->op, s->sent, n, s->slot[i]->mem);
