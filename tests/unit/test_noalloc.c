@@ -350,7 +350,7 @@ static int thread_round(const char *transport, int nranks, bool gyre_mem, const 
 		.nranks = nranks,
 		.gyre_mem = gyre_mem,
 		.only = WHATS,
-		.reps = test_times(20, 200),
+		.reps = test_times(12, 200),
 	};
 
 	inproc_init(&job, nranks, transport);
