@@ -38,6 +38,7 @@ struct write {
 	/* receiving */
 	struct {
 		bool busy;
+		bool revoked;		/* and not granted since */
 		uint32_t n;
 	} slot[WRITE_SLOTS];
 	uint8_t *state;			/* of each grain: enum write_state */
@@ -147,6 +148,7 @@ static void write_revoke_slot(struct conf *c, struct conf_peer *p, unsigned i)
 	struct write *w = c->state;
 	c->ops->revoke(p->peer.ep, write_slot(w, i), WRITE_SLOT);
 	memset(write_slot(w, i), 0x77, WRITE_SLOT);
+	w->slot[i].revoked = true;
 	write_settle(w, i, WRITE_REVOKED);
 }
 
@@ -167,6 +169,27 @@ static void write_deliver(struct conf *c, struct conf_peer *p, const struct gy_h
 		write_revoke_slot(c, p, write_slot_of(w, n));
 }
 
+/* Nothing has come since it was revoked. */
+static void write_check_revoked(const struct write *w, unsigned i)
+{
+	const char *slot = write_slot(w, i);
+
+	if (w->slot[i].revoked)
+		CHECK(slot[0] == 0x77 && !memcmp(slot, slot + 1, WRITE_SLOT - 1));
+}
+
+/* What has been revoked lies there for a while: the peer still holds its grant. */
+static bool write_may_grant(struct conf *c, unsigned i)
+{
+	struct write *w = c->state;
+
+	if (w->slot[i].busy || (w->slot[i].revoked && conf_random(&c->seed) % 32))
+		return false;
+	write_check_revoked(w, i);
+	w->slot[i].revoked = false;
+	return true;
+}
+
 static int write_tell(struct conf *c, struct conf_peer *p, uint32_t tag, const void *body,
 		      uint32_t len)
 {
@@ -185,7 +208,7 @@ static void write_grant(struct conf *c, struct conf_peer *p)
 	unsigned i;
 
 	for (i = 0; i < WRITE_SLOTS && w->granted < w->total && !p->blocked; i++) {
-		if (w->slot[i].busy)
+		if (!write_may_grant(c, i))
 			continue;
 		g.n = w->granted;
 		CHECK(!c->ops->expose(p->peer.ep, write_slot(w, i), WRITE_SLOT, &g.remote));
@@ -281,10 +304,14 @@ static void write_start(struct conf *c, uint32_t total, unsigned revokes)
 
 static void write_end(struct conf *c)
 {
+	const struct write *w = c->state;
 	struct conf_peer *p = &c->peers[!c->rank];
+	unsigned i;
 
 	CHECK(!p->down);
 	conf_barrier(c);
+	for (i = 0; i < WRITE_SLOTS; i++)
+		write_check_revoked(w, i);
 	c->ops->ep_close(p->peer.ep, true);
 	p->peer.ep = NULL;
 	write_unregions(c);
