@@ -111,6 +111,7 @@ struct by_hand {
 	unsigned set_after;		/* the tick; 0: does not call set */
 	uint32_t delay, period;
 	unsigned drain_after[2];
+	unsigned skew;			/* each rank so many ticks after the one before it */
 };
 
 /* Depends on x, so that what once differs goes on to differ; not dyadic. */
@@ -140,7 +141,8 @@ static int trace_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 		err = gyre_delayed_tick(d, 1, &t);
 		if (!err && n == hand->set_after)
 			err = gyre_delayed_set(d, hand->delay, hand->period, 0, NULL);
-		if (!err && (n == hand->drain_after[0] || n == hand->drain_after[1]))
+		if (!err && (n == hand->drain_after[0] + hand->skew * (unsigned)me ||
+			     n == hand->drain_after[1]))
 			err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 		trace->posted[n] = t.posted;
 		memcpy(trace->x[n], j->x[me], sizeof(trace->x[n]));
@@ -235,6 +237,28 @@ static void test_switch_overruled(void **state)
 	trace_compare();
 }
 
+/* Some ranks drain before the switch, others after it: from there on all post at the same ticks. */
+static void test_switch_drained(void **state)
+{
+	const struct by_hand hand = { .traces = traces[0], .drain_after = { 8, 0 }, .skew = 5 };
+	struct gyre_delayed_attr attr;
+	unsigned n;
+
+	gyre_dts_attr(&attr, 0, 2);
+	attr.apply = GYRE_APPLY_ARRIVAL;
+	attr.ring = 32;
+	attr.switch_tick = 10;
+	attr.switch_period = 4;
+	trace_run(1, &attr, &hand);
+	for (n = 19; n <= SWITCH_TICKS; n++) {	/* the rank that was furthest: 10, 14, 18 */
+		const uint64_t since = traces[0][0].posted[n] - traces[0][0].posted[19];
+
+		assert_int_equal(since, (n - 18) / 4);
+		assert_int_equal(traces[0][1].posted[n], traces[0][0].posted[n]);
+		assert_int_equal(traces[0][2].posted[n], traces[0][0].posted[n]);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +266,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_postlocal),
 		cmocka_unit_test(test_switch),
 		cmocka_unit_test(test_switch_overruled),
+		cmocka_unit_test(test_switch_drained),
 	};
 
 	gy_log_set_hook(job_log);
