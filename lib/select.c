@@ -39,7 +39,7 @@ static const struct table_row table[] = {
 	{ GY_ALLREDUCE, NEAR, 4, KIB(8), "flat", 16 },
 	{ GY_ALLREDUCE, NEAR, 8, KIB(4), "flat", 16 },
 	{ GY_ALLREDUCE, NEAR, 64, KIB(4), "recursive_doubling", 16 },
-	{ GY_ALLREDUCE, NEAR, 64, ANY_BYTES, "direct", 16 },
+	{ GY_ALLREDUCE, NEAR, 64, ANY_BYTES, "direct", 17 },
 	{ GY_ALLREDUCE, NEAR, ANY_RANKS, KIB(8), "recursive_doubling", 16 },
 	{ GY_ALLREDUCE, NEAR, ANY_RANKS, ANY_BYTES, "ring", 17 },
 	{ GY_ALLREDUCE, FAR, 2, KIB(4), "flat", 16 },
