@@ -24,7 +24,7 @@
 
 #define MS 1000000ull
 #define STEPS_LEFT 6		/* calls of those who are left */
-#define AT_ONCE 3		/* jobs, which wait more than they compute */
+#define AT_ONCE 2		/* jobs, which wait more than they compute */
 /* Times GY_TEST_SLOWDOWN: */
 #define RANK_S 30		/* a rank that hangs is ended by SIGALRM */
 #define FAULT_NS FAULTS_S	/* from a death, or the last call, to the error of the others */
