@@ -275,7 +275,11 @@ unsigned conf_times(const struct conf *c, unsigned n, unsigned long_n)
 {
 	if (c->sim)
 		return n / SIM_SHARE;
-	return (test_is_long() && !c->shaped ? long_n : n) / (unsigned)conf_slowdown();
+	if (c->shaped)
+		n /= test_is_long() ? 1 : 3;
+	else if (test_is_long())
+		n = long_n;
+	return n / (unsigned)conf_slowdown();
 }
 
 /* The sockets' share.  The simulator has none. */
