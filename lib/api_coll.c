@@ -157,9 +157,10 @@ static int coll_bind(struct gy_engine *e, struct gyre_request *req, const struct
 	req->run.comm = comm;
 	run_bind(e, req, choice);
 	run_bind_memory(&req->run, req->in, req->out);
-	req->line = req->run.total * req->run.es <= gy_line_bytes(e) &&
-		    !gy_line_compile(e, &req->run);
-	if (req->line || bytes > gy_line_bytes(e))	/* else: its peers are not known yet */
+	err = req->run.total * req->run.es <= gy_line_bytes(e) ? gy_line_compile(e, &req->run)
+							       : -EOPNOTSUPP;
+	req->line = !err;
+	if (err != -ENOTCONN && err != -ENOMEM)		/* else: perhaps by a line the next time */
 		req->bound = *key;
 	return 0;
 }

@@ -182,14 +182,15 @@ static inline bool straight_send(struct gy_engine *e, struct gy_run *run,
 	       straight_send_slow(e, run, step, body);
 }
 
-/* What is long is read where it lies, if it can be. */
+/* What is long is read where it lies, if it can be, and not for every peer a message. */
 static gy_cold bool straight_lends(const struct gy_run *run, const struct gy_line_step *step)
 {
 	struct gy_ep *ep = step->peer->ep;
 	struct gy_remote remote;
 
-	return ep->ops->lend(ep, straight_at(run, step->space, step->off), step->len, &remote) !=
-	       -EOPNOTSUPP;
+	return !(ep->caps & GY_CAP_LEND) ||
+	       ep->ops->lend(ep, straight_at(run, step->space, step->off), step->len, &remote) !=
+		       -EOPNOTSUPP;
 }
 
 /* Whether a move's sends can all go now: it is done whole by one executor. */

@@ -7,7 +7,7 @@
  * A context opens each transport once (a nic).  For each peer that plans or messages name, the
  * first transport that reaches it gives an endpoint (ep).  An endpoint has two ways for data:
  *
- *   small lane	messages of a header and up to GY_BODY_MAX bytes, reliable, in order.  Eager data
+ *   small lane	messages of a header and up to gy_body_max bytes, reliable, in order.  Eager data
  *		and all protocol between engines (grant, lend, release, abort ...) go here, so
  *		control never queues behind bulk.
  *   bulk	GY_CAP_BULK: grains sent from memory, into memory that the receiving engine names
@@ -150,6 +150,11 @@ struct gy_ep {
 	const struct gy_recalls *recalls;	/* GY_CAP_LEND: the peer's; from up to ep_close */
 };
 
+static inline uint32_t gy_body_max(const struct gy_ep *ep)
+{
+	return ep->caps & GY_CAP_LEND ? GY_BODY_LONG : GY_BODY_MAX;
+}
+
 struct gy_transport_ops {
 	const char *name;
 	/* joins ranks of one node, by lending: selection prefers fewer steps over fewer bytes */
@@ -190,7 +195,7 @@ struct gy_transport_ops {
 	void (*ep_close)(struct gy_ep *ep, bool drain);
 
 	/*
-	 * Queues one small message; copies both parts; hdr->len <= GY_BODY_MAX is the body's
+	 * Queues one small message; copies both parts; hdr->len <= gy_body_max is the body's
 	 * length.  Wakes the peer if it sleeps.  -EAGAIN: no room now; gy_ep_room is called when
 	 * there is again.
 	 */

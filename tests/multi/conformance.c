@@ -74,7 +74,7 @@ void gy_deliver(struct gy_ep *ep, const struct gy_hdr *hdr, const void *body)
 	struct conf_peer *p = to_peer(ep);
 
 	CHECK(p->up && !p->down);
-	CHECK(hdr->len <= GY_BODY_MAX);
+	CHECK(hdr->len <= gy_body_max(ep));
 	CHECK(((uintptr_t)body & 7) == 0);	/* the engine reads numbers from it */
 	if (hdr->kind == CONF_MSG) {
 		CHECK(hdr->seq == p->seq_in);
@@ -415,7 +415,7 @@ void conf_connect_all(struct conf *c)
 
 int conf_send(struct conf *c, struct conf_peer *p, uint32_t len)
 {
-	_Alignas(8) uint8_t body[GY_BODY_MAX];
+	_Alignas(8) uint8_t body[GY_BODY_LONG];
 	struct gy_hdr hdr = { .kind = CONF_MSG, .seq = p->seq_out, .len = len, .credit = len };
 	int err;
 
@@ -444,12 +444,12 @@ void conf_say(struct conf *c, struct conf_peer *p, uint32_t tag, const void *bod
 }
 
 /* Mostly small, some large. */
-static uint32_t conf_length(struct conf *c)
+static uint32_t conf_length(struct conf *c, const struct conf_peer *p)
 {
 	const uint64_t r = conf_random(&c->seed);
 
 	if (r % 16 == 0)
-		return (uint32_t)(r >> 8) % (GY_BODY_MAX + 1);
+		return (uint32_t)(r >> 8) % (gy_body_max(p->peer.ep) + 1);
 	return (uint32_t)(r >> 8) % (r % 4 ? 9 : 300);
 }
 
@@ -461,7 +461,7 @@ void conf_send_all(struct conf *c)
 	for (i = 0; i < c->nranks; i++) {
 		p = &c->peers[i];
 		for (burst = 0; burst < 50 && !p->blocked && p->seq_out < p->limit; burst++) {
-			err = conf_send(c, p, conf_length(c));
+			err = conf_send(c, p, conf_length(c, p));
 			CHECK(!err || err == -EAGAIN || err == -ENOTCONN);
 			if (err)
 				break;

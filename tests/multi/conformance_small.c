@@ -98,7 +98,7 @@ static void small_send_soon(struct conf *c, struct conf_peer *p)
 	unsigned refused = 0;
 	int err;
 
-	while ((err = conf_send(c, p, GY_BODY_MAX)) == -EAGAIN) {
+	while ((err = conf_send(c, p, gy_body_max(p->peer.ep))) == -EAGAIN) {
 		CHECK(c->sim && ++refused < 10);
 		conf_wait(c, small_unblocked);
 	}
@@ -121,8 +121,8 @@ void conf_room(struct conf *c)
 		}
 		rooms = p->rooms;
 		for (err = 0; !err && p->seq_out < round * 20000;)
-			err = conf_send(c, p, GY_BODY_MAX);
-		CHECK(err == -EAGAIN);	/* not after 160 MB: somebody would hold all that */
+			err = conf_send(c, p, gy_body_max(p->peer.ep));
+		CHECK(err == -EAGAIN);	/* not after 160 MB: who would hold all that? */
 		conf_pump(c);
 		atomic_store(&c->shared->flag, round);
 		conf_wait(c, small_unblocked);

@@ -64,7 +64,7 @@ int sim_ep_msg(struct gy_ep *base, const struct gy_hdr *hdr, const void *body)
 	struct sim_parcel *p;
 	uint64_t at;
 
-	gy_assert_always(len <= GY_BODY_LONG);
+	gy_assert_always(len <= gy_body_max(base));
 	if (ep->state != SIM_EP_UP)
 		return -ENOTCONN;
 	if (ep->msgs_out >= ep->how.msg_room)
