@@ -154,9 +154,19 @@ static int peer_change(struct gy_peer *peer, const char *transport)
 		return err;
 	}
 	peer->ep = ep;
-	peer->unfit = false;
+	peer->unfit_ns = 0;
 	old->ops->ep_close(old, false);
 	return 0;
+}
+
+/* For memory, as long as for a host. */
+static gy_cold bool peer_may_wait(struct gy_peer *peer)
+{
+	const struct gyre_context *ctx = peer->ctx;
+
+	if (!peer->unfit_ns)
+		peer->unfit_ns = ctx->engine.now_ns;
+	return ctx->engine.now_ns - peer->unfit_ns <= ctx->cfg.host_timeout_ms * 1000000ull;
 }
 
 gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
@@ -169,10 +179,10 @@ gy_cold void gy_ep_unfit(struct gy_ep *ep, const char *why)
 	if (peer->state == GY_PEER_LOST)
 		return;
 	err = peer_change(peer, NULL);
-	peer->unfit = err == -ENOMEM;
-	if (peer->unfit)
+	if (err == -ENOMEM && peer_may_wait(peer))
 		return;			/* again at the next tick */
 	if (err) {
+		peer->unfit_ns = 0;
 		gy_ep_down(peer->ep, err, why);
 		return;
 	}
@@ -398,8 +408,8 @@ void gy_peers_tick(struct gy_engine *e)
 
 		if (peer && peer->hangs_up)
 			peer_hang_up(peer);
-		if (peer && peer->unfit)
-			gy_ep_unfit(peer->ep, "no way was found when memory was short");
+		if (peer && peer->unfit_ns)
+			gy_ep_unfit(peer->ep, "memory is short for another way to it");
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
 		gy_peer_credit(e, peer);

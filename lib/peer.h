@@ -38,7 +38,7 @@ struct gy_peer {
 	bool left;		/* it said BYE */
 	bool said_bye, said_ack, acked;
 	bool hangs_up;		/* its connection is still to be ended */
-	bool unfit;		/* its endpoint is to give way when there is memory for another */
+	uint64_t unfit_ns;	/* since then its endpoint is to give way, when there is memory */
 	struct gy_ep *ep;
 	/*
 	 * GY_CAP_WRITE: grains that have a place for it to write, and are not written, whether it

@@ -98,9 +98,10 @@ static void wire_attempt_failed(struct wire_conn *c, int err)
 
 	if (wire_is_refusal(err))
 		d->refused++;
-	else if (c->state != WIRE_CONNECTING && d->drops++ < WIRE_MAX_DROPS)
+	else if (c->state != WIRE_CONNECTING && !d->no_memory && d->drops++ < WIRE_MAX_DROPS)
 		/* It was there, and may be again: say, it was too busy with strangers. */
 		d->deadline_ns = now + wire_host_timeout_ns(d);
+	d->no_memory |= err == -ENOMEM;
 	d->err = err;
 	d->committed = false;
 	wire_conn_free(c);
@@ -267,7 +268,7 @@ static bool wire_dial_round_over(struct wire_dial *d, uint64_t now_ns)
 
 static void wire_dial_expired(struct wire_dial *d)
 {
-	if (d->err == -ENOMEM)
+	if (d->no_memory || d->err == -ENOMEM)
 		wire_dial_fail(d, -ENOMEM, WIRE_NO_MEMORY);
 	else
 		wire_dial_fail(d, d->err && !gy_list_empty(&d->conns) ? d->err : -ETIMEDOUT,

@@ -72,6 +72,7 @@ struct wire_dial {
 	uint64_t next_ns;	/* when to try the next */
 	uint64_t deadline_ns;	/* to have a connection; the hello on it may take longer */
 	int err;		/* of the last attempt that failed */
+	bool no_memory;		/* the peer has said that it has none */
 };
 
 struct wire_listener {

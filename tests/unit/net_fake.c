@@ -152,6 +152,8 @@ int gy_peer_ep(struct gyre_context *ctx, int rank, const char *transport, struct
 	if (f->refuses || f->peer[rank].base.state == GY_PEER_LOST ||
 	    strcmp(transport, f->nic->ops->name))
 		return -ESTALE;
+	if (f->no_endpoints)
+		return -ENOMEM;
 	*epp = fake_ep(f, rank);
 	return *epp ? 0 : -ENOMEM;
 }

@@ -47,6 +47,7 @@ struct fake {
 	struct gy_nic *nic;
 	bool refuses;			/* gy_peer_ep gives none */
 	unsigned short_of_memory;	/* so often a connection cannot be accepted */
+	bool no_endpoints;		/* there is never memory for one */
 	struct gy_job_entry job[FAKE_RANKS];
 };
 

@@ -655,6 +655,25 @@ static void test_offers(void **state)
 	}
 }
 
+/* The same where the peer never has an endpoint for it: it says so, as long as a host may take. */
+static void test_never_memory(void **state)
+{
+	static struct fake f[2];
+	struct fake_peer *p = &f[0].peer[1];
+	uint64_t begun;
+
+	fake_open(f, 2, &fake_ops, TIMEOUT_MS, true);
+	f[1].no_endpoints = true;
+	begun = fake_clock_ms();
+	test_dial(&f[0], 1, GY_WIRE_TCP, 0);
+	fake_until(f, 2, p->down);
+	assert_int_equal(p->err, -ENOMEM);
+	assert_non_null(strstr(p->why, "memory"));
+	assert_in_range(fake_clock_ms() - begun, TIMEOUT_MS / 2, 3 * TIMEOUT_MS);
+	fake_close(f, 2);
+	assert_int_equal(gy_alloc_live(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -678,6 +697,7 @@ int main(void)
 		cmocka_unit_test(test_no_descriptors),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_offers),
+		cmocka_unit_test(test_never_memory),
 	};
 
 	alarm(50);			/* what hangs dies, with a core */

@@ -198,6 +198,7 @@ static int ep_meet(struct shm_ep *ep)
 int shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
 {
 	struct shm_ep *ep = to_shm_ep(base);
+	const enum shm_state before = ep->state;
 	int err;
 
 	if (lane || ep->state > SHM_DIALLING) {
@@ -207,6 +208,11 @@ int shm_ep_accepted(struct gy_ep *base, unsigned lane, int fd)
 	ep->state = SHM_MEETING;
 	ep->sock.fd = fd;
 	err = gy_poll_add(&base->nic->ctx->poll, &ep->sock, EPOLLIN);
+	if (err == -ENOMEM) {
+		ep->state = before;
+		ep->sock.fd = -1;
+		return err;
+	}
 	if (!err)
 		err = ep_meet(ep);
 	if (err)
