@@ -30,6 +30,7 @@ unit_tests = \
 	%D%/unit/test_comm \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
+	%D%/unit/test_delayed_abstain \
 	%D%/unit/test_delayed_facts \
 	%D%/unit/test_delayed_faults \
 	%D%/unit/test_delayed_late \
@@ -113,10 +114,11 @@ endif
 	%D%/unit/test_kernels.c
 # Delayed collectives in the simulator.
 delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
-LONG_TESTS += %D%/unit/test_delayed_facts %D%/unit/test_delayed_faults \
-	%D%/unit/test_delayed_late %D%/unit/test_delayed_led
+LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_facts \
+	%D%/unit/test_delayed_faults %D%/unit/test_delayed_late %D%/unit/test_delayed_led
 %C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_abstain_SOURCES = %D%/unit/test_delayed_abstain.c $(delayed_job)
 %C%_unit_test_delayed_attr_SOURCES = %D%/unit/test_delayed_attr.c $(delayed_job)
 %C%_unit_test_delayed_attr_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_facts_SOURCES = %D%/unit/test_delayed_facts.c $(delayed_job)

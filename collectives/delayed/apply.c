@@ -96,7 +96,8 @@ static void merge_describe(const struct gyre_delayed *d, const struct gy_round *
 	};
 }
 
-struct gy_merge_apply gy_delayed_merge_of(const struct gyre_delayed *d, const struct gy_round *r)
+/* What the average of a round is made of; nothing is to be merged by it yet. */
+static struct gy_merge_apply merge_of(const struct gyre_delayed *d, const struct gy_round *r)
 {
 	const bool by_steps = d->attr.flags & GYRE_DELAYED_BY_STEPS;
 
@@ -114,7 +115,7 @@ struct gy_merge_apply gy_delayed_merge_of(const struct gyre_delayed *d, const st
 /* The average, into avg. */
 static void merge_mean(const struct gyre_delayed *d, const struct gy_round *r, void *avg)
 {
-	struct gy_merge_apply m = gy_delayed_merge_of(d, r);
+	struct gy_merge_apply m = merge_of(d, r);
 
 	m.avg = avg;
 	gy_merge_apply(&m);
@@ -131,10 +132,26 @@ static int merge_outer(struct gyre_delayed *d, struct gy_round *r)
 	return d->attr.outer(d->attr.outer_arg, &round, d->anchor);
 }
 
+/*
+ * MODEL: x is corrected from what this rank has contributed, or from the model that it had, in
+ * whose place the average comes.
+ */
+static void merge_model(struct gyre_delayed *d, struct gy_round *r, struct gy_merge_apply *m)
+{
+	void *const was = r->contributes ? r->own : d->model;
+
+	m->own = m->avg = was;
+	gy_merge_apply(m);
+	if (r->contributes)
+		r->own = d->model;
+	d->model = was;
+	d->model_round = r->number;
+}
+
 static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_merge merge,
 		       unsigned ninflight)
 {
-	struct gy_merge_apply m = gy_delayed_merge_of(d, r);
+	struct gy_merge_apply m = merge_of(d, r);
 	int err;
 
 	if (d->attr.outer) {
@@ -144,10 +161,8 @@ static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_mer
 		m.red = NULL;
 	}
 	m.merge = merge;
-	m.avg = d->attr.payload == GYRE_PAYLOAD_MODEL ? d->avg : NULL;
 	m.anchor = d->anchor;
 	m.b = d->base;
-	m.own = r->own;
 	/* OVERWRITE: x is the anchor; what is under way comes back with its average */
 	m.ninflight = merge == GYRE_MERGE_OVERWRITE ? 0 : ninflight;
 	m.inflight = d->inflight;
@@ -157,8 +172,10 @@ static int merge_round(struct gyre_delayed *d, struct gy_round *r, enum gyre_mer
 	m.outer_momentum = d->attr.outer_momentum;
 	m.outer_nesterov = d->attr.outer_nesterov;
 	m.velocity = d->velocity;
-	gy_merge_apply(&m);
-	d->avg_round = r->number;
+	if (d->model)
+		merge_model(d, r, &m);
+	else
+		gy_merge_apply(&m);
 	return 0;
 }
 
@@ -185,16 +202,12 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 	gy_assert(r->state == GY_ROUND_COMMITTED);
 	ninflight = gy_rounds_inflight_own(d, r->number);
 	gy_engine_leave(e);
-	if (r->sums[0] > 0 && !r->ignored) {
+	if (r->sums[0] > 0) {
 		err = merge_round(d, r, merge, ninflight);
 		if (err)
 			return merge_fail(d, r, err < 0 ? err : -EPROTO);
 	}
 	gy_engine_enter(e);
-	if (r->sums[0] > 0) {
-		d->model_known = true;
-		d->model_sum = r->sums[0];
-	}
 	d->stats.max_staleness = (uint32_t)gy_max(d->stats.max_staleness, merge_staleness(d, r));
 	d->stats.merge_ns += gy_delayed_now(d) - start;
 	d->stats.applied++;

@@ -36,7 +36,7 @@ static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing
 	own->done = d->done;
 	own->committed = d->committed;
 	own->applied = d->applied;
-	own->avg_round = d->avg_round;
+	own->model_round = d->model_round;
 	own->tick = d->tick;
 	own->next = d->next;
 	own->taken = d->taken;

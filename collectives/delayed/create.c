@@ -3,9 +3,9 @@
  * collectives/delayed/create.c - handles: attributes that are equal on all ranks, memory, and the
  * end.
  *
- * Memory, in vectors of count elements: base, anchor, and velocity with outer_lr (DELTA); avg,
- * where it is needed; for each round own, and red of the wire's type; zeros, of which nothing is
- * ever written.
+ * Memory, in vectors of count elements: base, anchor, and velocity with outer_lr (DELTA); model
+ * (MODEL); avg, where it is needed; for each round own, and red of the wire's type; zeros, of which
+ * nothing is ever written.
  * Failure: every rank learns of what is wrong on any, before a communicator is made.
  */
 #include <errno.h>
@@ -205,7 +205,6 @@ static int rounds_get(struct gyre_delayed *d)
 static int vectors_get(struct gyre_delayed *d)
 {
 	const struct gyre_delayed_attr *a = &d->attr;
-	const bool missed = a->payload == GYRE_PAYLOAD_MODEL && !gy_round_is_said(d);
 	int err = 0;
 
 	if (a->payload == GYRE_PAYLOAD_DELTA) {
@@ -215,8 +214,9 @@ static int vectors_get(struct gyre_delayed *d)
 		if (!err && a->outer_lr != 0)
 			err = vector_get(d, a->type, &d->velocity);
 	}
-	if (!err &&
-	    (missed || (a->wire != a->type && (a->outer || a->payload == GYRE_PAYLOAD_RAW))))
+	if (!err && a->payload == GYRE_PAYLOAD_MODEL)
+		err = vector_get(d, a->type, &d->model);
+	if (!err && a->wire != a->type && (a->outer || a->payload == GYRE_PAYLOAD_RAW))
 		err = vector_get(d, a->type, &d->avg);
 	return err;
 }
@@ -271,6 +271,7 @@ static void delayed_free(struct gyre_delayed *d)
 	gyre_mem_free(d->ctx, d->base);
 	gyre_mem_free(d->ctx, d->anchor);
 	gyre_mem_free(d->ctx, d->velocity);
+	gyre_mem_free(d->ctx, d->model);
 	gyre_mem_free(d->ctx, d->avg);
 	gyre_mem_free(d->ctx, d->zeros);
 	gy_free(d->standings);
@@ -334,8 +335,7 @@ static int create_model(struct gyre_delayed *d)
 		memcpy(d->base, d->x, bytes);
 		memcpy(d->anchor, d->x, bytes);
 	} else if (d->attr.payload == GYRE_PAYLOAD_MODEL) {
-		memcpy(d->rounds[0].own, d->x, bytes);
-		d->model_known = true;
+		memcpy(d->model, d->x, bytes);
 	}
 	return 0;
 }

@@ -47,7 +47,6 @@ struct gy_round {
 	enum gy_round_state state;
 	bool contributes;	/* own was taken from here; else this rank sends zeros */
 	bool in_place;		/* what is sent is in red, not in own */
-	bool ignored;		/* MODEL: nothing to correct x by: it stays as it is */
 	bool averaged;		/* red holds the average */
 	bool abstains;		/* posted, with weight 0 */
 	unsigned nstarted;	/* of its two requests */
@@ -94,7 +93,7 @@ struct gy_delayed_standing {
 	uint64_t begun;		/* the last round that this rank has begun, or knows of */
 	uint64_t posted;
 	uint64_t residue; /* 1: see struct gyre_delayed */
-	uint64_t done, committed, applied, avg_round;
+	uint64_t done, committed, applied, model_round;
 	uint64_t tick, next, taken;
 	uint64_t nsets;
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];
@@ -119,12 +118,13 @@ struct gyre_delayed {
 	void *x, *base, *anchor;	/* base, anchor: DELTA */
 	void *velocity;			/* or NULL: outer_lr 0 */
 	void *zeros;			/* as large as x; never written */
+	void *avg;			/* where red cannot hold it in its own type; or NULL */
 	/*
-	 * Where red cannot hold it in its own type; with MODEL and COMMIT_NONE, of round avg_round,
-	 * the last merged, which ranks may lack that have lost another; or NULL.
+	 * MODEL: the model merged last, that of round model_round, or the first one.  By it a rank
+	 * that abstains is corrected, and one that has missed the round after a failure.
 	 */
-	void *avg;
-	uint64_t avg_round;
+	void *model;
+	uint64_t model_round;
 	struct gy_round *rounds;
 	unsigned nrounds;
 	const void **inflight;	/* room for merging */
@@ -142,9 +142,6 @@ struct gyre_delayed {
 	bool residue; /* a filter or narrow wire may have left some progress */
 	uint64_t drained; /* tick of the last drain */
 	struct gy_round *handed;	/* RAW: its result is with the caller; or NULL */
-	/* MODEL: own of slot 0 holds what red / model_sum does not: the model merged last */
-	bool model_known;
-	double model_sum;	/* 0: own itself is it */
 
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];	/* in the order of rounds */
 	unsigned nchanges;
@@ -274,9 +271,6 @@ struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight);
 int gy_delayed_post_again(struct gyre_delayed *d, struct gy_round *r, double weight);
 
 /* ---- apply.c ---- */
-struct gy_merge_apply;
-/* What the average of a round is made of; nothing is to be merged by it yet. */
-struct gy_merge_apply gy_delayed_merge_of(const struct gyre_delayed *d, const struct gy_round *r);
 /* Merges the oldest round in flight, which is COMMITTED, by that rule.  0, or outer's error. */
 int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge);
 /* All that is due, in order; waits where it must. */

@@ -241,7 +241,7 @@ void gy_merge_progress(enum gyre_type type, void *own, const void *x, const void
 	merge_progress_block(type, own, x, b, at, n - at);
 }
 
-/* Into a block of its own first: p->avg may be red. */
+/* Into a block of its own: p->avg may be red, or own. */
 static MERGE_INLINE void merge_avg_f32(const struct gy_merge_apply *p, float *restrict avg,
 				       size_t at, size_t m)
 {
@@ -255,8 +255,6 @@ static MERGE_INLINE void merge_avg_f32(const struct gy_merge_apply *p, float *re
 		merge_divide_f16(avg, (const uint16_t *)p->red + at, divisor, m);
 	else
 		merge_divide_bf16(avg, (const uint16_t *)p->red + at, divisor, m);
-	if (p->avg)
-		memcpy((float *)p->avg + at, avg, m * sizeof(*avg));
 }
 
 static MERGE_INLINE void merge_avg_f64(const struct gy_merge_apply *p, double *restrict avg,
@@ -266,8 +264,6 @@ static MERGE_INLINE void merge_avg_f64(const struct gy_merge_apply *p, double *r
 		memset(avg, 0, m * sizeof(*avg));
 	else
 		merge_f64_divide(avg, (const double *)p->red + at, p->weight_sum / p->factor, m);
-	if (p->avg)
-		memcpy((double *)p->avg + at, avg, m * sizeof(*avg));
 }
 
 static MERGE_INLINE void merge_apply_f32(const struct gy_merge_apply *p, size_t at, size_t m)
@@ -278,6 +274,8 @@ static MERGE_INLINE void merge_apply_f32(const struct gy_merge_apply *p, size_t 
 		merge_avg_f32(p, avg, at, m);
 	if (p->merge != GYRE_MERGE_NONE)
 		merge_f32_merge(p, p->red ? avg : NULL, at, m);
+	if (p->avg)
+		memcpy((float *)p->avg + at, avg, m * sizeof(*avg));
 }
 
 static MERGE_INLINE void merge_apply_f64(const struct gy_merge_apply *p, size_t at, size_t m)
@@ -288,6 +286,8 @@ static MERGE_INLINE void merge_apply_f64(const struct gy_merge_apply *p, size_t 
 		merge_avg_f64(p, avg, at, m);
 	if (p->merge != GYRE_MERGE_NONE)
 		merge_f64_merge(p, p->red ? avg : NULL, at, m);
+	if (p->avg)
+		memcpy((double *)p->avg + at, avg, m * sizeof(*avg));
 }
 
 static MERGE_INLINE void merge_apply_block(const struct gy_merge_apply *p, size_t at, size_t m)

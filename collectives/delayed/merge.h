@@ -44,7 +44,7 @@ struct gy_merge_apply {
 	const void *red;	/* of wire: the sum; NULL: anchor has moved already */
 	double weight_sum;	/* avg = red / (weight_sum / factor); 0: avg = 0 */
 	double factor;		/* 1, or what contributions were divided by, on average */
-	void *avg;		/* takes avg; may be red if wire == type; NULL: nobody asks */
+	void *avg;		/* takes avg; may be own, red if wire == type; NULL: nobody asks */
 	void *anchor;		/* NULL: MODEL, where the model to come to is avg itself */
 	void *b;		/* with anchor */
 	const void *own;	/* without: this rank's contribution to red */

@@ -10,21 +10,6 @@
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
 
-/* MODEL, and this rank abstains: it comes to the average from the model that all had before. */
-static void post_model_again(struct gyre_delayed *d, struct gy_round *r)
-{
-	struct gy_merge_apply m = gy_delayed_merge_of(d, r);
-
-	r->ignored = !d->model_known;
-	if (r->ignored || d->model_sum == 0)
-		return;
-	m.weight_sum = d->model_sum;
-	m.factor = 1;
-	m.avg = r->own;
-	gy_merge_apply(&m);
-	d->model_sum = 0;
-}
-
 /* False: it is not finite, and base is as it was. */
 static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
 {
@@ -83,8 +68,6 @@ static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	r->weight = weight;
 	if (weight > 0)
 		finite = post_take(d, r, v, d->attr.filter && !last);
-	else if (d->attr.payload == GYRE_PAYLOAD_MODEL)
-		post_model_again(d, r);
 	d->stats.abstained -= r->abstains;
 	r->abstains = weight <= 0;
 	d->stats.abstained += r->abstains;
@@ -138,7 +121,6 @@ struct gy_round *gy_delayed_reopen(struct gyre_delayed *d, double weight)
 	    d->posted <= d->start || r->state != GY_ROUND_POSTED || d->taken == d->tick)
 		return NULL;
 	r->state = GY_ROUND_FILLING;
-	r->ignored = false;
 	d->taken = r->taken_before;
 	return r;
 }

@@ -18,7 +18,7 @@
 /* What is to become of rounds. */
 struct verdict {
 	uint64_t keep; /* rounds up to this one are merged by all */
-	int furthest; /* COMMIT_NONE: whose anchor, or average, all take; -1: nobody's */
+	int furthest; /* COMMIT_NONE: whose anchor, or model, all take; -1: nobody's */
 	uint64_t known; /* AGREED: the last whose tick all know */
 	uint64_t tick; /* the largest */
 };
@@ -67,13 +67,12 @@ static int verdict_reach(const struct gyre_delayed *d, int n, bool abort, struct
 		return -EPROTO;
 	}
 	for (r = n - 1; r >= 0; r--)
-		if (all[r].applied == applied &&
-		    (v->furthest < 0 || d->anchor || all[r].avg_round == applied))
+		if (all[r].applied == applied)
 			v->furthest = r;
 	return 0;
 }
 
-/* Of the rank that is furthest: the anchor and what moves it, or the average; into *vectorsp. */
+/* Of the rank that is furthest: the anchor and what moves it, or the model; into *vectorsp. */
 static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct gyre_comm *calls,
 			void **vectorsp)
 {
@@ -82,8 +81,8 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 	void *vectors;
 	int err;
 
-	/* a round to which nobody has contributed has no average */
-	if (v->furthest < 0 || (!d->anchor && d->standings[v->furthest].avg_round != v->keep))
+	/* a round to which nobody has contributed leaves the model as it was */
+	if (v->furthest < 0 || (d->model && d->standings[v->furthest].model_round != v->keep))
 		return 0;
 	vectors = gy_alloc_array(nvectors, bytes);
 	if (!vectors) {
@@ -92,7 +91,7 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 		gy_engine_leave(&d->ctx->engine);
 		return -ENOMEM;
 	}
-	memcpy(vectors, d->anchor ? d->anchor : d->avg, bytes);
+	memcpy(vectors, d->anchor ? d->anchor : d->model, bytes);
 	if (d->velocity)
 		memcpy((char *)vectors + bytes, d->velocity, bytes);
 	err = gyre_broadcast(vectors, n * nvectors, d->attr.type, v->furthest, calls);
@@ -103,36 +102,32 @@ static int anchor_fetch(struct gyre_delayed *d, const struct verdict *v, struct 
 	return err;
 }
 
-/* MODEL, whose one round others have merged: from their average. */
-static void average_merge(struct gyre_delayed *d, const struct gy_round *r, const void *avg)
+/* MODEL, whose one round others have merged: what it has made of theirs. */
+static void model_merge(struct gyre_delayed *d, const struct gy_round *r, const void *model)
 {
 	struct gy_merge_apply m = {
 		.n = d->attr.count,
 		.type = d->attr.type,
 		.wire = d->attr.type,
 		.merge = d->attr.merge,
-		.red = avg,
+		.red = model,
 		.weight_sum = 1,
 		.factor = 1,
-		.own = r->own,
+		.own = r->contributes ? r->own : d->model,
 		.x = d->x,
 		.alpha = d->attr.alpha,
 	};
 
-	if (!r->ignored)
-		gy_merge_apply(&m);
+	gy_merge_apply(&m);
 }
 
-static void average_take(struct gyre_delayed *d, uint64_t keep, const void *avg)
+static void model_take(struct gyre_delayed *d, uint64_t keep, const void *model)
 {
-	struct gy_round *r = gy_round_of(d, keep);
-
-	if (avg && d->applied < keep)
-		average_merge(d, r, avg);
-	if (avg)
-		memcpy(r->own, avg, d->attr.count * gyre_type_size(d->attr.type));
-	d->model_known = avg;
-	d->model_sum = 0;
+	if (!model || d->applied == keep)
+		return;
+	model_merge(d, gy_round_of(d, keep), model);
+	memcpy(d->model, model, d->attr.count * gyre_type_size(d->attr.type));
+	d->model_round = keep;
 }
 
 /* This rank has not merged rounds that are in the anchor of others: it takes that. */
@@ -141,7 +136,7 @@ static void anchor_take(struct gyre_delayed *d, uint64_t keep, const void *vecto
 	const size_t bytes = d->attr.count * gyre_type_size(d->attr.type);
 
 	if (!d->anchor)
-		average_take(d, keep, vectors);
+		model_take(d, keep, vectors);
 	for (; d->applied < keep; d->stats.applied++)
 		gy_round_of(d, ++d->applied)->state = GY_ROUND_FREE;
 	if (!d->anchor)

@@ -24,7 +24,7 @@ struct gy_round *gy_round_take(struct gyre_delayed *d)
 	gy_assert(r->state == GY_ROUND_FREE && gy_rounds_inflight(d) <= d->nrounds);
 	r->number = d->posted;
 	r->state = GY_ROUND_FILLING;
-	r->contributes = r->in_place = r->ignored = r->averaged = r->abstains = false;
+	r->contributes = r->in_place = r->averaged = r->abstains = false;
 	r->nstarted = 0;
 	r->post_tick = d->tick;
 	r->apply_tick = GY_NO_TICK;
@@ -93,7 +93,6 @@ struct gy_round *gy_round_join(struct gyre_delayed *d)
 	if (gy_rounds_inflight(d) == d->nrounds)
 		return NULL;
 	r = gy_round_take(d);
-	r->ignored = d->attr.payload == GYRE_PAYLOAD_MODEL;
 	r->state = GY_ROUND_POSTED;
 	return r;
 }
@@ -168,8 +167,6 @@ static void round_take_back(struct gyre_delayed *d, struct gy_round *r)
 	/* x was overwritten after this had been taken from it: see gy_delayed_merge */
 	if (r->contributes && d->base && d->attr.merge == GYRE_MERGE_OVERWRITE)
 		gyre_merge_add_diff(d->base, d->zeros, r->own, d->attr.count, d->attr.type);
-	if (r->contributes)
-		d->model_known = false;
 	d->taken = r->taken_before;
 	d->last_post = r->post_before;
 	d->stats.aborted++;

@@ -27,7 +27,7 @@ static void save_take_round(const struct gy_round *r, struct gy_save_round *s)
 {
 	*s = (struct gy_save_round){
 		.flags = (r->contributes ? GY_SAVE_CONTRIBUTES : 0) |
-			 (r->in_place ? GY_SAVE_IN_PLACE : 0) | (r->ignored ? GY_SAVE_IGNORED : 0) |
+			 (r->in_place ? GY_SAVE_IN_PLACE : 0) |
 			 (r->averaged ? GY_SAVE_AVERAGED : 0),
 		.post_tick = r->post_tick,
 		.apply_tick = r->apply_tick,
@@ -55,12 +55,11 @@ static void save_take(struct gyre_delayed *d, struct gy_save_state *s)
 	s->last_apply = d->last_apply;
 	s->delay = d->attr.delay;
 	s->period = d->attr.period;
-	s->model_known = d->model_known;
+	s->model_round = d->model_round;
 	s->switched = d->switched;
 	s->nsets = d->nsets;
 	s->nchanges = d->nchanges;
 	s->weight = d->weight;
-	s->model_sum = d->model_sum;
 	memcpy(s->changes, d->changes, sizeof(s->changes));
 	s->stats = d->stats;
 	for (k = d->applied + 1; k <= d->posted; k++)
@@ -231,7 +230,6 @@ static void load_round(struct gyre_delayed *d, uint64_t k, const struct gy_save_
 	r->number = k;
 	r->contributes = s->flags & GY_SAVE_CONTRIBUTES;
 	r->in_place = s->flags & GY_SAVE_IN_PLACE;
-	r->ignored = s->flags & GY_SAVE_IGNORED;
 	r->averaged = k <= keep && s->flags & GY_SAVE_AVERAGED;
 	r->nstarted = r->ndone = 0;
 	r->post_tick = s->post_tick;
@@ -266,12 +264,11 @@ static void load_put(struct gyre_delayed *d, const struct gy_save_state *s, uint
 	d->last_apply = s->last_apply;
 	d->attr.delay = (uint32_t)s->delay;
 	d->attr.period = (uint32_t)s->period;
-	d->model_known = s->model_known;
+	d->model_round = s->model_round;
 	d->switched = s->switched;
 	d->nsets = s->nsets;
 	d->nchanges = (unsigned)s->nchanges;
 	d->weight = s->weight;
-	d->model_sum = s->model_sum;
 	memcpy(d->changes, s->changes, sizeof(d->changes));
 	d->stats = s->stats;
 	d->start = gy_delayed_is_led(d) ? keep : GY_NO_TICK;

@@ -109,12 +109,11 @@ static void save_numbers(struct gy_save_words *w, struct gy_save_state *s)
 	save_u64(w, &s->last_apply);
 	save_u64(w, &s->delay);
 	save_u64(w, &s->period);
-	save_u64(w, &s->model_known);
+	save_u64(w, &s->model_round);
 	save_u64(w, &s->switched);
 	save_u64(w, &s->nsets);
 	save_u64(w, &s->nchanges);
 	save_double(w, &s->weight);
-	save_double(w, &s->model_sum);
 	for (i = 0; i < GY_DELAYED_CHANGES; i++) {
 		save_u64(w, &s->changes[i].round);
 		save_u64(w, &s->changes[i].not_before);
@@ -211,20 +210,6 @@ int gy_save_all_words(struct gy_save_words *w, const struct gyre_delayed *d,
 
 /* ---- vectors ---- */
 
-/* MODEL keeps the model merged last in the one slot that it has, in flight or not. */
-static int save_model_vectors(const struct gyre_delayed *d, const struct gy_save_state *s,
-			      struct gy_save_io *io)
-{
-	struct gy_round *r = &d->rounds[0];
-	const bool has_red = s->posted > s->applied ? s->done == s->posted : s->model_sum != 0;
-	int err;
-
-	err = gy_save_bytes(io, r->own, d->attr.count * gyre_type_size(d->attr.type));
-	if (!err && has_red)
-		err = gy_save_bytes(io, r->red, d->attr.count * gyre_type_size(d->attr.wire));
-	return err;
-}
-
 static int save_round_vectors(const struct gyre_delayed *d, const struct gy_save_state *s,
 			      struct gy_save_io *io)
 {
@@ -247,7 +232,7 @@ static int save_round_vectors(const struct gyre_delayed *d, const struct gy_save
 int gy_save_vectors(const struct gyre_delayed *d, const struct gy_save_state *s,
 		    struct gy_save_io *io)
 {
-	void *const vectors[] = { d->base, d->anchor, d->velocity };
+	void *const vectors[] = { d->base, d->anchor, d->velocity, d->model };
 	int err = 0;
 	size_t i;
 
@@ -255,8 +240,5 @@ int gy_save_vectors(const struct gyre_delayed *d, const struct gy_save_state *s,
 		if (vectors[i])
 			err = gy_save_bytes(io, vectors[i],
 					    d->attr.count * gyre_type_size(d->attr.type));
-	if (err)
-		return err;
-	return d->attr.payload == GYRE_PAYLOAD_MODEL ? save_model_vectors(d, s, io)
-						     : save_round_vectors(d, s, io);
+	return err ? err : save_round_vectors(d, s, io);
 }

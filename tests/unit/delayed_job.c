@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "collectives/delayed/delayed.h"
 #include "lib/alloc.h"
 #include "lib/config.h"
 
@@ -235,6 +236,43 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 	gyre_delayed_destroy(d);
 	return err;
+}
+
+int job_agree(struct gyre_comm *comm, bool ok)
+{
+	uint64_t flags = ok;
+	const int err = gyre_comm_agree(comm, &flags);
+
+	return err && err != -EOWNERDEAD ? err : flags == 1;
+}
+
+int job_recover(struct gyre_delayed *d, struct gyre_comm **comm)
+{
+	struct gyre_comm *left;
+	int err, ok = 0;
+
+	while (!ok) {
+		err = gyre_comm_shrink(*comm, &left);
+		if (err)
+			return err;
+		gyre_comm_destroy(*comm);
+		*comm = left;
+		err = gyre_delayed_rebind(d, left);
+		ok = job_agree(left, !err);
+	}
+	return ok < 0 ? ok : 0;
+}
+
+void job_bury(struct gyre_delayed *d)
+{
+	if (!d)
+		return;
+	gy_free(d->rounds);
+	gy_free(d->inflight);
+	gy_free(d->commit_ticks);
+	gy_free(d->members);
+	gy_free(d->standings);
+	gy_free(d);
 }
 
 void job_check_equal(const struct job *j)

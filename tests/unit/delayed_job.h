@@ -58,6 +58,15 @@ void job_step(float *x, int rank);
  * updates of the p K ticks in the K rounds merged so far, and the rank's own ones since.
  */
 int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx);
+/*
+ * After a failure: a communicator of those that are left, in the place of *comm, and d goes on
+ * there; again, until it has worked on all.  -errno: this rank is out.
+ */
+int job_recover(struct gyre_delayed *d, struct gyre_comm **comm);
+/* Whether all that are left have ok; -errno when this rank is out. */
+int job_agree(struct gyre_comm *comm, bool ok);
+/* Of a killed rank's handle, what its stack alone knew.  NULL is fine. */
+void job_bury(struct gyre_delayed *d);
 /* That all ranks' x are equal. */
 void job_check_equal(const struct job *j);
 #endif

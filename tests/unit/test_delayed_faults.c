@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collectives/delayed/delayed.h"
-#include "lib/alloc.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -249,19 +247,6 @@ static void killed_begin(struct job *j, struct gy_sim_rank *rank)
 		gy_sim_kill_at_event(gy_sim_world(rank), dead->victim, dead->event);
 }
 
-/* What a killed rank's stack alone knew. */
-static void handle_bury(struct gyre_delayed *d)
-{
-	if (!d)
-		return;
-	gy_free(d->rounds);
-	gy_free(d->inflight);
-	gy_free(d->commit_ticks);
-	gy_free(d->members);
-	gy_free(d->standings);
-	gy_free(d);
-}
-
 static int killed_run(struct job *j, struct deaths *dead)
 {
 	int err;
@@ -274,7 +259,7 @@ static int killed_run(struct job *j, struct deaths *dead)
 	if (err)
 		printf("rank %d killed at event %llu\n", dead->victim,
 		       (unsigned long long)dead->event);
-	handle_bury(dead->ranks[dead->victim].d);
+	job_bury(dead->ranks[dead->victim].d);
 	return err;
 }
 
@@ -378,32 +363,6 @@ static int wreck_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_comm
 	return err ? err : gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 }
 
-/* Whether all that are left have ok; -errno when this rank is out. */
-static int wreck_agree(struct gyre_comm *comm, bool ok)
-{
-	uint64_t flags = ok;
-	const int err = gyre_comm_agree(comm, &flags);
-
-	return err && err != -EOWNERDEAD ? err : flags == 1;
-}
-
-static int wreck_recover(struct gyre_delayed *d, struct gyre_comm **comm)
-{
-	struct gyre_comm *left;
-	int err, ok = 0;
-
-	while (!ok) {
-		err = gyre_comm_shrink(*comm, &left);
-		if (err)
-			return err;
-		gyre_comm_destroy(*comm);
-		*comm = left;
-		err = gyre_delayed_rebind(d, left);
-		ok = wreck_agree(left, !err);
-	}
-	return ok < 0 ? ok : 0;
-}
-
 static int wreck_work(struct job *j, struct gy_sim_rank *rank, struct gyre_comm **comm,
 		      struct gyre_delayed *d)
 {
@@ -413,13 +372,13 @@ static int wreck_work(struct job *j, struct gy_sim_rank *rank, struct gyre_comm 
 
 	while (!ok || rounds < 3) {
 		err = wreck_ticks(j, rank, *comm, d);
-		ok = wreck_agree(*comm, !err);
+		ok = job_agree(*comm, !err);
 		if (ok < 0)
 			return ok;
 		rounds++;
 		if (ok)
 			continue;
-		err = wreck_recover(d, comm);
+		err = job_recover(d, comm);
 		if (err)
 			return err;
 		w->recovered++;
@@ -465,7 +424,7 @@ static int wreck_run(struct job *j, struct wreck *w)
 		printf("ranks %d, %d killed at events %llu, %llu\n", w->victims[0], w->victims[1],
 		       (unsigned long long)w->events[0], (unsigned long long)w->events[1]);
 	for (r = 0; r < j->nranks; r++)
-		handle_bury(w->d[r]);
+		job_bury(w->d[r]);
 	return err;
 }
 
