@@ -300,6 +300,6 @@ void gy_delayed_begin(struct gyre_delayed *d);
 void gy_delayed_change(struct gyre_delayed *d, const struct gy_delayed_change *change);
 /* Puts changes in force that are due for round d->posted + 1.  Token held. */
 void gy_delayed_changes_take(struct gyre_delayed *d);
-/* The period becomes switch_period, from the next round on.  Token held. */
+/* The period becomes switch_period, counted from the last trigger.  Token held. */
 void gy_delayed_switch(struct gyre_delayed *d);
 #endif

@@ -40,15 +40,19 @@ void gy_delayed_change(struct gyre_delayed *d, const struct gy_delayed_change *c
 	gy_delayed_changes_take(d);
 }
 
-/* Changes that wait have come by gyre_delayed_set, after which there is no switch. */
+/*
+ * Changes that wait have come by gyre_delayed_set, after which there is no switch.  Counted from
+ * the last trigger, not from the last post: the trigger may have been passed over on some ranks.
+ */
 void gy_delayed_switch(struct gyre_delayed *d)
 {
+	const uint64_t trigger = d->next - d->attr.period;
+
 	gy_assert(!d->switched && !d->nchanges);
 	d->switched = true;
-	gy_delayed_change(d, &(struct gy_delayed_change){ .round = d->posted + 1,
-							  .not_before = d->tick,
-							  .delay = d->attr.delay,
-							  .period = d->attr.switch_period });
+	d->nsets++;
+	d->attr.period = d->attr.switch_period;
+	d->next = gy_max(trigger + d->attr.period, d->tick);
 }
 
 /* ---- triggers ---- */

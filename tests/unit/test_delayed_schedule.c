@@ -259,6 +259,56 @@ static void test_switch_drained(void **state)
 	}
 }
 
+/* Runs, and says which ticks from first on may be those of posts. */
+static void check_posts(uint64_t seed, const struct gyre_delayed_attr *attr, unsigned first)
+{
+	const struct by_hand hand = { .traces = traces[0] };
+	unsigned n, r;
+
+	trace_run(seed, attr, &hand);
+	for (r = 0; r < 3; r++)
+		for (n = attr->switch_tick + 1; n <= SWITCH_TICKS; n++)
+			if (traces[0][r].posted[n] > traces[0][r].posted[n - 1] &&
+			    (n < first || (n - first) % attr->switch_period))
+				fail_msg("seed %u: rank %u has posted at tick %u", (unsigned)seed,
+					 r, n);
+}
+
+/* Ranks whose rings are full pass over different triggers; from the switch on all count alike. */
+static void test_switch_skipped(void **state)
+{
+	struct gyre_delayed_attr attr;
+	unsigned seed, r, differ = 0;
+
+	gyre_dts_attr(&attr, 0, 2);
+	attr.apply = GYRE_APPLY_ARRIVAL;
+	attr.ring = 1;
+	attr.switch_tick = 10;
+	attr.switch_period = 7;
+	for (seed = 1; seed <= 10; seed++) {
+		check_posts(seed, &attr, 17);
+		for (r = 0; r < 3; r++) {
+			differ += traces[0][r].posted[10] == traces[0][r].posted[9];
+			assert_true(traces[0][r].posted[SWITCH_TICKS] > traces[0][r].posted[10]);
+		}
+	}
+	assert_true(differ > 0);
+}
+
+/* What would be behind is due at once. */
+static void test_switch_late(void **state)
+{
+	struct gyre_delayed_attr attr;
+
+	gyre_dts_attr(&attr, 0, 8);
+	attr.switch_tick = 12;
+	attr.switch_period = 2;
+	check_posts(1, &attr, 13);
+	assert_int_equal(traces[0][0].posted[12], 1);
+	assert_int_equal(traces[0][0].posted[13], 2);
+	assert_int_equal(traces[0][0].posted[15], 3);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +317,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_switch),
 		cmocka_unit_test(test_switch_overruled),
 		cmocka_unit_test(test_switch_drained),
+		cmocka_unit_test(test_switch_skipped),
+		cmocka_unit_test(test_switch_late),
 	};
 
 	gy_log_set_hook(job_log);
