@@ -45,7 +45,11 @@ int job_agree(const struct job *job, int err, const struct why *why)
 
 	if (comm_err)
 		return job_fail(job, "agreement to start", comm_err);
-	if (largest && largest == mine)
+	if (!largest)
+		return 0;
+	if (largest == mine)
 		fprintf(stderr, "gyre-train: %s\n", why->text);
-	return largest ? -ECANCELED : 0;
+	/* The first rank that ends takes the others with it: none does before that is said. */
+	gyre_barrier(job->comm);
+	return -ECANCELED;
 }
