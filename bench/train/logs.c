@@ -122,16 +122,22 @@ void logs_schedule(FILE *file, const struct schedule_entry *entry)
 				   "period", (json_int_t)entry->period));
 }
 
+static json_t *logs_real_if(bool known, double value)
+{
+	return known ? json_real(value) : json_null();
+}
+
 void logs_end(FILE *file, const struct report_end *end)
 {
 	char crc[16];
 
 	snprintf(crc, sizeof(crc), "%08x", end->crc);
 	logs_write(file,
-		   json_pack("{s:{s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:s}}", "end", "accuracy",
+		   json_pack("{s:{s:f, s:f, s:f, s:o, s:o, s:o, s:f, s:s}}", "end", "accuracy",
 			     end->accuracy, "epochs", end->epoch, "time", end->time, "steps_per_s",
-			     end->steps_per_s, "blocked_share", end->blocked_share, "until_s",
-			     end->until < 0 ? json_null() : json_real(end->until), "megabytes",
+			     logs_real_if(end->has_rates, end->steps_per_s), "blocked_share",
+			     logs_real_if(end->has_rates, end->blocked_share), "until_s",
+			     logs_real_if(end->until >= 0, end->until), "megabytes",
 			     end->megabytes, "crc", crc));
 }
 

@@ -214,6 +214,19 @@ static void report_plot(const struct report *r)
 	plot_write(r->plot, "gyre-train", &run, 1, false);
 }
 
+static void report_rates(const struct report *r, const struct report_end *end)
+{
+	if (!end->has_rates)
+		fprintf(r->text,
+			"--settle %d: no rates, as rank %d took only %lld steps; choose a smaller "
+			"--settle or a longer run\n",
+			r->opt->settle, end->slowest, (long long)end->fewest_steps);
+	else if (strcmp(r->opt->method, "sync") != 0)
+		fprintf(r->text, "%s: %.1f steps/s, %.1f %% of the time blocked, %.1f MB sent\n",
+			r->opt->method, end->steps_per_s, 100 * end->blocked_share,
+			end->megabytes);
+}
+
 static void report_result(const struct report *r, const struct report_end *end)
 {
 	char took[32];
@@ -221,10 +234,7 @@ static void report_result(const struct report *r, const struct report_end *end)
 	report_duration(clock_seconds() - r->start, took, sizeof(took));
 	fprintf(r->text, "%.2f %% of the test images recognised after %.4g epoch%s, %s\n",
 		100 * end->accuracy, end->epoch, end->epoch == 1 ? "" : "s", took);
-	if (strcmp(r->opt->method, "sync") != 0)
-		fprintf(r->text, "%s: %.1f steps/s, %.1f %% of the time blocked, %.1f MB sent\n",
-			r->opt->method, end->steps_per_s, 100 * end->blocked_share,
-			end->megabytes);
+	report_rates(r, end);
 	if (r->schedule.round)
 		fprintf(r->text, "delay %u, period %u at the end, after %d change%s\n",
 			r->schedule.delay, r->schedule.period, r->nchanges,

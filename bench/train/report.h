@@ -18,7 +18,11 @@
 struct report_end {
 	double accuracy; /* of the average of all ranks */
 	double epoch, time;
+	/* Of a rank that took the fewest steps. */
+	int slowest;
+	int64_t fewest_steps;
 	/* Without the steps of --settle. */
+	bool has_rates;	      /* all ranks took more steps than those */
 	double steps_per_s;   /* of all ranks */
 	double blocked_share; /* of the ranks' time */
 	double until;	      /* time at which --until was reached; < 0: it was not */

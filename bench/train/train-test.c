@@ -151,12 +151,44 @@ int trainer_test(struct trainer *t)
 	return err;
 }
 
+/*
+ * Of the steps after --settle.  Each rank divides by its own time since its own mark: ranks at
+ * their own pace get there at different times.  One that did not has no rates, so all have none.
+ */
+static int test_rates(struct trainer *t, struct report_end *end)
+{
+	const double time = t->time - t->settled.time, nranks = t->job.nranks;
+	const bool settled = t->step > (uint64_t)t->opt->settle;
+	const double mine[2] = {
+		settled ? (double)(t->step - t->settled.step) / time : 0,
+		settled ? (t->method->blocked - t->settled.blocked) / time : 0,
+	};
+	int64_t fewest = (int64_t)t->step * t->job.nranks + t->job.rank;
+	double sums[2];
+	int err;
+
+	err = gyre_allreduce(mine, sums, 2, GYRE_F64, GYRE_SUM, t->job.comm);
+	if (!err)
+		err = gyre_allreduce(GYRE_IN_PLACE, &fewest, 1, GYRE_INT64, GYRE_MIN, t->job.comm);
+	if (err)
+		return job_fail(&t->job, "rates", err);
+	end->slowest = (int)(fewest % t->job.nranks);
+	end->fewest_steps = fewest / t->job.nranks;
+	end->has_rates = end->fewest_steps > t->opt->settle;
+	end->steps_per_s = sums[0];
+	end->blocked_share = sums[1] / nranks;
+	return 0;
+}
+
 int trainer_end(struct trainer *t)
 {
 	struct report_end end = { .epoch = trainer_epoch(t), .until = t->until };
-	double mine[4], sums[4], time;
+	double mine[2], sums[2];
 	int err;
 
+	err = test_rates(t, &end); /* without what the method does at the end, as time is */
+	if (err)
+		return err;
 	err = t->method->ops->finish(t->method);
 	if (err)
 		return job_fail(&t->job, "average at the end", err);
@@ -164,18 +196,13 @@ int trainer_end(struct trainer *t)
 	if (err)
 		return err;
 	mine[0] = test_count_correct(t);
-	mine[1] = t->step - t->settled.step;
-	mine[2] = t->method->blocked - t->settled.blocked;
-	mine[3] = t->method->bytes;
-	err = gyre_allreduce(mine, sums, 4, GYRE_F64, GYRE_SUM, t->job.comm);
+	mine[1] = t->method->bytes;
+	err = gyre_allreduce(mine, sums, 2, GYRE_F64, GYRE_SUM, t->job.comm);
 	if (err)
 		return job_fail(&t->job, "test", err);
 	end.time = t->time;
 	end.accuracy = sums[0] / t->data.test.count;
-	time = t->time - t->settled.time;
-	end.steps_per_s = sums[1] / time;
-	end.blocked_share = sums[2] / t->job.nranks / time;
-	end.megabytes = 1e-6 * sums[3] / t->job.nranks;
+	end.megabytes = 1e-6 * sums[1] / t->job.nranks;
 	err = report_finish(t->report, &end);
 	if (err)
 		fprintf(stderr, "gyre-train: results could not be written: %s\n", strerror(-err));

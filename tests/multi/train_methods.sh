@@ -40,6 +40,13 @@ same() {
 	fi
 }
 
+refused() {
+	if "$train" -n 2 --limit 640 --epochs 2 "$@" >"$work/refused" 2>&1 || grep -q loss "$work/refused"; then
+		cat "$work/refused"
+		fail "$* is not refused"
+	fi
+}
+
 # Each method learns, and goes on after a stop at its first test.
 check_method() {
 	local name=$1
@@ -67,6 +74,25 @@ if [ "$(grep -c '"schedule"' "$work/adapted.json")" -lt 2 ] ||
 	! diff <(grep '"schedule"' "$work/adapted.json") <(grep '"schedule"' "$work/replayed.json"); then
 	fail "the schedule was not changed, or not as before"
 fi
+
+# Ranks at their own pace settle at different times; their rates are still no more than all can do, which
+# is 50 steps/s of three and 12.5 of one, and a little by which steps make up for late ones.
+if learn settled --method lasgd --step-time 20 --straggler 0:4 --settle 14; then
+	echo "settled: $(field settled steps_per_s) steps/s, $(field settled blocked_share) blocked"
+	holds "$(field settled steps_per_s) > 1 && $(field settled steps_per_s) < 170" "rate after --settle"
+fi
+
+# no_rates NAME RANK: a rank that did not settle leaves no rates, and the run says which it was.
+no_rates() {
+	if [ "$(field "$1" steps_per_s) $(field "$1" blocked_share)" != "null null" ] ||
+		! grep -q "settle 80: no rates, as rank $2 took only" "$work/$1.out"; then
+		cat "$work/$1.out"
+		fail "$1: rates of $(field "$1" steps_per_s) steps/s"
+	fi
+}
+learn unsettled --method lasgd --step-time 4 --straggler 1:50 --settle 80 && no_rates unsettled 1
+learn ended --method sync --until 0.01 --settle 80 && no_rates ended 0
+
 if [ "${GY_TEST_LONG:-0}" = 0 ]; then
 	echo "all methods: GY_TEST_LONG=1"
 	exit $failed
@@ -120,12 +146,6 @@ learn wan --method sync --limit 640 --epochs 1 --warmup 0 --evals 1 --wan rtt=20
 holds "$(field wan blocked_share) > 0.5" "ranks wait for a slow network"
 
 # What cannot be is refused, once, before anything is trained.
-refused() {
-	if "$train" -n 2 --limit 640 --epochs 2 "$@" >"$work/refused" 2>&1 || grep -q loss "$work/refused"; then
-		cat "$work/refused"
-		fail "$* is not refused"
-	fi
-}
 refused --straggler 2:4
 grep -q 'there is no rank 2, only 0 to 1' "$work/refused" || fail "straggler: $(cat "$work/refused")"
 refused --method postlocal --switch 2
