@@ -143,6 +143,59 @@ void logs_end(FILE *file, const struct report_end *end)
 
 /* ---- reading ---- */
 
+struct logs_file {
+	const char *path;
+	FILE *file;
+	char *text; /* the line */
+	size_t size;
+	int number;	    /* of the line */
+	const char *wanted; /* what the reader wants of the file, for advice */
+};
+
+static int logs_open(struct logs_file *f, const char *path, const char *wanted, struct why *why)
+{
+	*f = (struct logs_file){ .path = path, .file = fopen(path, "r"), .wanted = wanted };
+	return f->file ? 0 : why_set(why, -errno, "%s: %s", path, strerror(errno));
+}
+
+static void logs_close(struct logs_file *f)
+{
+	free(f->text);
+	fclose(f->file);
+}
+
+/*
+ * The next line's object, for the caller to release; NULL at the end.  A line that is none, such as
+ * the last of a run that was killed, is an error: what it would have said is missing.
+ */
+static int logs_next(struct logs_file *f, json_t **linep, struct why *why)
+{
+	json_error_t error = { .column = 1 };
+	json_t *line;
+	ssize_t len;
+
+	*linep = NULL;
+	do {
+		errno = 0;
+		len = getline(&f->text, &f->size, f->file);
+		if (len < 0 && feof(f->file))
+			return 0;
+		if (len < 0)
+			return why_set(why, -EIO, "%s: %s", f->path, strerror(errno));
+		f->number++;
+	} while (strspn(f->text, " \t\r\n") == (size_t)len);
+	line = json_loadb(f->text, (size_t)len, 0, &error);
+	if (json_is_object(line)) {
+		*linep = line;
+		return 0;
+	}
+	json_decref(line);
+	return why_set(why, -EBADMSG,
+		       "%s: line %d is not a JSON object, from column %d on; put it right, or take "
+		       "it out if it was not %s",
+		       f->path, f->number, error.column, f->wanted);
+}
+
 /* A line that has a test's numbers; others only tell the name. */
 static int logs_take_line(struct logs_run *run, json_t *line)
 {
@@ -168,25 +221,28 @@ static int logs_take_line(struct logs_run *run, json_t *line)
 
 static int logs_read(const char *path, struct logs_run *run)
 {
-	FILE *file = fopen(path, "r");
-	json_error_t error;
+	struct why why = { "out of memory" };
+	struct logs_file f;
 	json_t *line;
-	int err = 0;
+	int err;
 
-	if (!file) {
-		fprintf(stderr, "gyre-train: %s: %s\n", path, strerror(errno));
-		return -errno;
-	}
+	err = logs_open(&f, path, "a test", &why);
+	if (err)
+		goto say;
 	snprintf(run->label, sizeof(run->label), "%s", path);
-	while (!err && (line = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error))) {
+	err = logs_next(&f, &line, &why);
+	while (!err && line) {
 		err = logs_take_line(run, line);
 		json_decref(line);
+		if (!err)
+			err = logs_next(&f, &line, &why);
 	}
-	fclose(file);
-	if (!err && !run->npoints) {
-		fprintf(stderr, "gyre-train: %s: no tests of a run in it\n", path);
-		err = -EBADMSG;
-	}
+	logs_close(&f);
+	if (!err && !run->npoints)
+		err = why_set(&why, -EBADMSG, "%s: no tests of a run in it", path);
+say:
+	if (err)
+		fprintf(stderr, "gyre-train: %s\n", why.text);
 	return err;
 }
 
@@ -224,25 +280,30 @@ static int logs_take_schedule(const json_t *line, struct schedule *schedule)
 int logs_read_schedule(const char *path, const struct options *opt, int nranks,
 		       struct schedule *schedule, struct why *why)
 {
-	FILE *file = fopen(path, "r");
-	json_error_t error;
+	struct logs_file f;
+	bool started = false;
 	json_t *line, *part;
-	int err = 0;
+	int err = logs_open(&f, path, "a \"run\" or a \"schedule\"", why);
 
-	if (!file)
-		return why_set(why, -errno, "--replay %s: %s", path, strerror(errno));
-	while (!err && (line = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error))) {
+	if (err)
+		return err;
+	err = logs_next(&f, &line, why);
+	while (!err && line) {
 		part = json_object_get(line, "run");
 		if (part)
 			err = logs_check_start(part, path, opt, nranks, why);
+		started = started || part;
 		part = json_object_get(line, "schedule");
 		if (!err && part && logs_take_schedule(part, schedule))
-			err = why_set(why, -EBADMSG, "--replay %s: no schedule can be like this",
-				      path);
+			err = why_set(why, -EBADMSG,
+				      "--replay %s: line %d: no schedule can be like this", path,
+				      f.number);
 		json_decref(line);
+		if (!err)
+			err = logs_next(&f, &line, why);
 	}
-	fclose(file);
-	if (!err && !schedule->count)
+	logs_close(&f);
+	if (!err && !(started && schedule->count))
 		err = why_set(why, -EBADMSG, "--replay %s: not the log of a run with --adapt",
 			      path);
 	return err;

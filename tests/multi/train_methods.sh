@@ -75,6 +75,22 @@ if [ "$(grep -c '"schedule"' "$work/adapted.json")" -lt 2 ] ||
 	fail "the schedule was not changed, or not as before"
 fi
 
+# cut_is_refused LINE: a log of which a line lost its end is not half a schedule, nor half a picture.
+cut_is_refused() {
+	sed "$1s/.........$//" "$work/adapted.json" >"$work/cut.json"
+	refused -n 4 --method dts --delay 1 --period 1 --replay "$work/cut.json"
+	grep -q "cut.json: line $1 is not a JSON object" "$work/refused" || fail "cut: $(cat "$work/refused")"
+	if "$train" plot "$work/cut.json" -o "$work/cut.svg" >"$work/refused" 2>&1 ||
+		! grep -q "cut.json: line $1 is not a JSON object" "$work/refused"; then
+		fail "plot of a cut log: $(cat "$work/refused")"
+	fi
+}
+cut_is_refused "$(grep -n '"schedule"' "$work/adapted.json" | tail -n 1 | cut -d : -f 1)"
+cut_is_refused "$(wc -l <"$work/adapted.json")"
+grep -v '"run"' "$work/adapted.json" >"$work/headless.json"
+refused -n 4 --method dts --delay 1 --period 1 --replay "$work/headless.json"
+grep -q 'not the log of a run with --adapt' "$work/refused" || fail "headless: $(cat "$work/refused")"
+
 # Ranks at their own pace settle at different times; their rates are still no more than all can do, which
 # is 50 steps/s of three and 12.5 of one, and a little by which steps make up for late ones.
 if learn settled --method lasgd --step-time 20 --straggler 0:4 --settle 14; then
