@@ -129,12 +129,10 @@ static gy_cold int load_wrong(const char *what)
 	return -EPROTO;
 }
 
-/* Words and vectors of this rank, into s and the handle's memory. */
-static int load_read(struct gyre_delayed *d, struct gy_save_state *s, struct gy_save_words *w,
-		     struct gy_save_io *io)
+/* The words before all others, as this version writes them. */
+static int load_prefix(const struct gy_save_words *w, struct gy_save_io *io)
 {
-	struct gy_save_io count = { .bytes = 0 };
-	size_t i, n;
+	size_t i;
 	int err;
 
 	err = gy_save_bytes(io, w->word, GY_SAVE_PREFIX * sizeof(*w->word));
@@ -142,8 +140,27 @@ static int load_read(struct gyre_delayed *d, struct gy_save_state *s, struct gy_
 		return err;
 	for (i = 0; i < GY_SAVE_PREFIX; i++)
 		w->word[i] = gy_save_order(w->word[i]);
-	if (w->word[0] != GY_SAVE_MAGIC || w->word[1] != GY_SAVE_VERSION)
-		return load_wrong("this is not what gyre_delayed_save of this version writes");
+	if (w->word[0] != GY_SAVE_MAGIC)
+		return load_wrong("this is not what gyre_delayed_save writes");
+	if (w->word[1] == GY_SAVE_VERSION)
+		return 0;
+	gy_err("gyre_delayed_load: this was saved in format %llu, and this library reads %d: load "
+	       "it with the library that saved it, drain, and go on from x with a new handle",
+	       (unsigned long long)w->word[1], GY_SAVE_VERSION);
+	return -EPROTO;
+}
+
+/* Words and vectors of this rank, into s and the handle's memory. */
+static int load_read(struct gyre_delayed *d, struct gy_save_state *s, struct gy_save_words *w,
+		     struct gy_save_io *io)
+{
+	struct gy_save_io count = { .bytes = 0 };
+	size_t n;
+	int err;
+
+	err = load_prefix(w, io);
+	if (err)
+		return err;
 	n = w->word[2];
 	if (n <= GY_SAVE_PREFIX || n > w->max)
 		return load_wrong("what was saved is longer than any state of this handle");

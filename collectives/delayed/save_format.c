@@ -123,12 +123,13 @@ static void save_numbers(struct gy_save_words *w, struct gy_save_state *s)
 	save_stats(w, &s->stats);
 }
 
-/* Whether the handle can be there. */
+/* Whether the handle can be there.  Changes wait only after a set, which is the end of a switch. */
 static bool save_is_possible(const struct gyre_delayed *d, const struct gy_save_state *s)
 {
 	return s->applied <= s->posted && s->posted - s->applied <= d->nrounds &&
 	       s->done <= s->posted && s->nchanges <= GY_DELAYED_CHANGES && s->period &&
-	       s->delay <= UINT32_MAX && s->period <= UINT32_MAX;
+	       s->delay <= UINT32_MAX && s->period <= UINT32_MAX && s->switched <= 1 &&
+	       (s->switched || !s->nchanges);
 }
 
 /* What must be the same in the handle that loads. */
@@ -201,8 +202,10 @@ int gy_save_all_words(struct gy_save_words *w, const struct gyre_delayed *d,
 	if (err)
 		return err;
 	save_numbers(w, s);
-	if (!save_is_possible(d, s))
+	if (!save_is_possible(d, s)) {
+		gy_err("gyre_delayed_load: no such handle can be where this one was saved");
 		return -EPROTO;
+	}
 	for (i = 0; i < s->posted - s->applied; i++)
 		save_one_round(w, &s->rounds[i]);
 	return 0;

@@ -15,6 +15,7 @@
 #include <gyre/gyre.h>
 #include "lib/alloc.h"
 #include "lib/config.h"
+#include "lib/log.h"
 #include "lib/util.h"
 #include "tests/long.h"
 #include "transports/sim/sim.h"
@@ -36,6 +37,8 @@ struct job {
 	unsigned from, to;		/* ticks to run; from: those before are in saved */
 	bool save;
 	bool drain;
+	unsigned set_after, set_period;	/* gyre_delayed_set after that tick; 0: none */
+	uint64_t set_round;
 	uint64_t seed;
 	int load_err;			/* expected */
 	struct saved *saved;		/* of RANKS */
@@ -90,6 +93,8 @@ static int save_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_delay
 		err = gyre_delayed_tick(d, me + 1, &t);
 		if (!err)
 			j->applied[me] = t.applied;
+		if (!err && n == j->set_after)
+			err = gyre_delayed_set(d, j->attr.delay, j->set_period, j->set_round, NULL);
 	}
 	return err;
 }
@@ -183,20 +188,28 @@ static void save_reset(void)
 }
 
 /* Saved after each tick from 1 on: x after 20 is as if nothing had happened. */
-static void save_compare(const char *name, const struct gyre_delayed_attr *attr)
+static void save_compare_set(const char *name, const struct gyre_delayed_attr *attr,
+			     unsigned set_after, unsigned set_period)
 {
 	static struct job whole, first, second;
 	unsigned at;
 	int r;
 
 	save_reset();
-	whole = (struct job){ .attr = *attr, .to = 20, .seed = 1, .drain = true };
+	whole = (struct job){ .attr = *attr,
+			      .to = 20,
+			      .seed = 1,
+			      .drain = true,
+			      .set_after = set_after,
+			      .set_period = set_period };
 	save_job(&whole);
 	for (at = 1; at <= 12; at += test_times(5, 1)) {
 		first = (struct job){ .attr = *attr,
 				      .to = at,
 				      .seed = at,
 				      .save = true,
+				      .set_after = set_after,
+				      .set_period = set_period,
 				      .saved = save_memory };
 		save_job(&first);
 		second = (struct job){ .attr = *attr,
@@ -204,12 +217,19 @@ static void save_compare(const char *name, const struct gyre_delayed_attr *attr)
 				       .to = 20,
 				       .seed = at + 1,
 				       .drain = true,
+				       .set_after = set_after,
+				       .set_period = set_period,
 				       .saved = save_memory };
 		save_job(&second);
 		for (r = 0; r < RANKS; r++)
 			if (memcmp(second.x[r], whole.x[r], sizeof(whole.x[r])) != 0)
 				fail_msg("%s, saved at %u: rank %d has another x", name, at, r);
 	}
+}
+
+static void save_compare(const char *name, const struct gyre_delayed_attr *attr)
+{
+	save_compare_set(name, attr, 0, 0);
 }
 
 static void save_filter(void *arg, void *v, size_t count, uint64_t round)
@@ -256,6 +276,7 @@ static void test_methods(void **state)
 	gyre_postlocal_sgd_attr(&a, 4, 6);
 	a.count = COUNT;
 	save_compare("post-local", &a);
+	save_compare_set("post-local, overruled", &a, 3, 2);
 	gyre_diloco_attr(&a, 4, 0.7, 0.9, 1);
 	a.count = COUNT;
 	save_compare("asynchronous diloco", &a);
@@ -316,6 +337,70 @@ static void test_ready(void **state)
 	save_goes_on(&a);
 }
 
+static char save_said[1000];		/* the last error that was logged */
+
+static void save_log(enum gy_log_level level, const char *text)
+{
+	if (level == GY_LOG_ERROR)
+		snprintf(save_said, sizeof(save_said), "%s", text);
+}
+
+/* Word i of rank 1's file. */
+static void save_put_word(unsigned i, uint64_t value)
+{
+	memcpy(save_memory[1].bytes + 8 * i, &value, sizeof(value));
+}
+
+static uint64_t save_get_word(unsigned i)
+{
+	uint64_t value;
+
+	memcpy(&value, save_memory[1].bytes + 8 * i, sizeof(value));
+	return value;
+}
+
+#define WORD_SWITCHED 40
+#define WORD_NCHANGES 42
+
+/* What no call leads to: changes that wait, and a switch that is still to come. */
+static void test_impossible(void **state)
+{
+	struct gyre_delayed_attr a = save_attr(2, 2);
+	static struct job first, second;
+
+	save_reset();
+	a.switch_tick = 12;
+	a.switch_period = 3;
+	first = (struct job){ .attr = a,
+			      .to = 7,
+			      .seed = 1,
+			      .save = true,
+			      .set_after = 3,
+			      .set_period = 4,
+			      .set_round = 50,
+			      .saved = save_memory };
+	save_job(&first);
+	second = (struct job){ .attr = a, .from = 7, .to = 9, .seed = 2, .saved = save_memory };
+	assert_int_equal(save_get_word(WORD_SWITCHED), 1);
+	assert_int_equal(save_get_word(WORD_NCHANGES), 1);
+	second.load_err = -EPROTO;
+	save_put_word(WORD_SWITCHED, 0);
+	save_job(&second);
+	assert_non_null(strstr(save_said, "no such handle can be where this one was saved"));
+	save_put_word(WORD_SWITCHED, 2);
+	save_job(&second);
+	save_put_word(WORD_SWITCHED, 1);
+	save_put_word(WORD_NCHANGES, 9);
+	save_job(&second);
+	save_put_word(WORD_NCHANGES, 1);
+	second.attr.switch_tick++;
+	save_job(&second);
+	assert_non_null(strstr(save_said, "switch_tick was 12 when it was saved, and is 13"));
+	second.attr = a;
+	second.load_err = 0;
+	save_job(&second);
+}
+
 /* One rank's file is not right: all ranks say so. */
 static void test_wrong(void **state)
 {
@@ -337,9 +422,10 @@ static void test_wrong(void **state)
 	s->bytes[0]++;			/* magic */
 	save_job(&second);
 	s->bytes[0] = byte;
-	s->bytes[8]++;			/* version */
+	s->bytes[8]--;			/* version */
 	save_job(&second);
-	s->bytes[8]--;
+	assert_non_null(strstr(save_said, "saved in format 2, and this library reads 3"));
+	s->bytes[8]++;
 	s->bytes[16]++;			/* number of words */
 	save_job(&second);
 	s->bytes[16]--;
@@ -403,9 +489,11 @@ int main(void)
 		cmocka_unit_test(test_periods),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_ready),
+		cmocka_unit_test(test_impossible),
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_arguments),
 	};
 
+	gy_log_set_hook(save_log);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
