@@ -108,9 +108,10 @@ static int check_switch(const struct gyre_delayed_attr *a, char *why, size_t len
 
 	if (!a->switch_tick && !a->switch_period)
 		return 0;
-	if (!a->switch_tick || !a->switch_period)
-		return wrong(why, len, "switch_tick is %u, and switch_period %u: both or none",
-			     a->switch_tick, a->switch_period);
+	if (!a->switch_period)
+		return wrong(why, len, "switch_period is 0: switch_tick %u", a->switch_tick);
+	if (!a->switch_tick)
+		return wrong(why, len, "switch_tick is 0: switch_period %u", a->switch_period);
 	if (a->trigger != GYRE_TRIGGER_PERIOD)
 		return wrong(why, len, "switch_tick needs trigger PERIOD: trigger %d",
 			     (int)a->trigger);

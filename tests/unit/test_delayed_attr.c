@@ -113,6 +113,20 @@ static void spoil_switch(struct gyre_delayed_attr *a, int rank)
 	a->switch_tick = 5;
 }
 
+/* What its caller has given is the period to switch to. */
+static void spoil_postlocal(struct gyre_delayed_attr *a, int rank)
+{
+	const size_t count = a->count;
+
+	gyre_postlocal_sgd_attr(a, 0, 5);
+	a->count = count;
+}
+
+static void spoil_switch_tick(struct gyre_delayed_attr *a, int rank)
+{
+	a->switch_period = 5;
+}
+
 static void spoil_switch_period(struct gyre_delayed_attr *a, int rank)
 {
 	a->payload = GYRE_PAYLOAD_MODEL;
@@ -188,7 +202,9 @@ static const struct wrong wrongs[] = {
 	{ spoil_turn, "IN_TURN needs trigger" },
 	{ spoil_overwrite, "delay 3, period 2" },
 	{ spoil_alpha, "alpha is 1.5" },
-	{ spoil_switch, "switch_tick is 5, and switch_period 0" },
+	{ spoil_switch, "switch_period is 0: switch_tick 5" },
+	{ spoil_postlocal, "switch_period is 0" },
+	{ spoil_switch_tick, "switch_tick is 0: switch_period 5" },
 	{ spoil_switch_period, "switch_period: payload MODEL needs delay <= period: delay 4, "
 			       "period 3" },
 	{ spoil_switch_trigger, "switch_tick needs trigger PERIOD" },
