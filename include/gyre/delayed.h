@@ -259,9 +259,9 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 /*
  * Collective, blocking.  APPLY: merges all that is in flight now, those that only others have
  * posted by PERIOD or MANUAL with what this rank has done since, and then, by a last round, all
- * progress that has not been contributed, without filter; weighted as by the last tick of a weight
- * above 0: x is the same on all ranks, to the bit.  ABORT: what no rank has merged is taken back,
- * what some have is merged at its tick; x is not touched.
+ * progress that has not been contributed, without filter; both weighted as by the last tick of a
+ * weight above 0, or 1 where there was none: x is the same on all ranks, to the bit.  ABORT: what
+ * no rank has merged is taken back, what some have is merged at its tick; x is not touched.
  */
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
 
