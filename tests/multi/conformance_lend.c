@@ -253,7 +253,7 @@ void conf_lend_recalled(struct conf *c)
 
 	c->state = r;
 	c->deliver = recall_deliver;
-	r->total = conf_times(c, 20000, 400000);
+	r->total = conf_times(c, 20000, 150000);
 	r->copy = conf_keep(c, malloc(LEND_BYTES));
 	CHECK(!c->ops->mem_alloc(c->nic, LEND_BYTES, &mem));
 	r->area = mem;

@@ -73,7 +73,7 @@ void conf_connect_both(struct conf *c)
 void conf_order(struct conf *c)
 {
 	conf_connect_all(c);
-	small_exchange(c, conf_times(c, 40000, 2000000));
+	small_exchange(c, conf_times(c, 40000, 500000));
 }
 
 void conf_order_three(struct conf *c)

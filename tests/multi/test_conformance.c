@@ -27,7 +27,7 @@
 #define CASE_S 60		/* times GY_TEST_SLOWDOWN; waits inside have their own limit */
 #define LONG_CASE_S 400
 #define SIM_SEEDS 12		/* of each case */
-#define LONG_SIM_SEEDS 400
+#define LONG_SIM_SEEDS 120
 #define EXIT_UNSUPPORTED 77
 
 extern const struct gy_transport_ops gy_shm_ops, gy_verbs_ops, gy_tcp_ops, gy_sim_ops;
