@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- oracle 13: the schedule changes ---- */
@@ -259,6 +260,21 @@ static void test_switch_drained(void **state)
 	}
 }
 
+/* A drain is no post: what comes then is counted from the post before it. */
+static void test_set_drained(void **state)
+{
+	const struct by_hand hand = {
+		.traces = traces[0], .set_after = 13, .period = 4, .drain_after = { 12, 0 },
+	};
+	struct gyre_delayed_attr attr;
+	unsigned n;
+
+	gyre_dts_attr(&attr, 0, 5);
+	trace_run(1, &attr, &hand);
+	for (n = 13; n <= SWITCH_TICKS; n++)	/* 10, 14, 18 */
+		assert_int_equal(traces[0][0].posted[n] - traces[0][0].posted[13], (n - 10) / 4);
+}
+
 /* Runs, and says which ticks from first on may be those of posts. */
 static void check_posts(uint64_t seed, const struct gyre_delayed_attr *attr, unsigned first)
 {
@@ -309,6 +325,109 @@ static void test_switch_late(void **state)
 	assert_int_equal(traces[0][0].posted[15], 3);
 }
 
+/* ---- a rank dies while all call set ---- */
+
+/* What only the stack of a rank knew that was killed in the middle of a call. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:half_set_main\n";
+}
+
+struct half_set {
+	uint64_t before, after;		/* events: when the first calls set, when the last has */
+	uint64_t event;			/* of rank 2's death; 0: does not */
+	struct gyre_delayed *d[MAX_RANKS];
+	unsigned nset;			/* ranks for which set has worked */
+};
+
+static struct half_set half_set;
+
+static void half_set_begin(struct job *j, struct gy_sim_rank *rank)
+{
+	if (gy_sim_rank_id(rank) == 2 && half_set.event)
+		gy_sim_kill_at_event(gy_sim_world(rank), 2, half_set.event);
+}
+
+static int half_set_call(struct gy_sim_rank *rank, struct gyre_delayed *d)
+{
+	struct gy_sim_world *world = gy_sim_world(rank);
+	int err;
+
+	if (!half_set.before)
+		half_set.before = gy_sim_events(world);
+	err = gyre_delayed_set(d, 0, 3, 0, NULL);
+	half_set.after = gy_sim_events(world);
+	half_set.nset += !err;
+	return err;
+}
+
+static int half_set_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank);
+	struct gyre_comm *comm;
+	struct gyre_tick t;
+	unsigned n;
+	int err;
+
+	job_begin_x(j->x[me]);
+	err = gyre_comm_split(gyre_context_world(ctx), 0, 0, &comm);
+	if (!err)
+		err = gyre_delayed_create(&j->attr, j->x[me], comm, &half_set.d[me]);
+	for (n = 1; n <= 40 && !err; n++) {
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(half_set.d[me], 1, &t);
+		if (!err && n == 8)
+			err = half_set_call(rank, half_set.d[me]);
+		if (err)
+			err = job_recover(half_set.d[me], &comm);
+		j->log[me][n] = t.posted;
+	}
+	if (!err)
+		err = gyre_delayed_drain(half_set.d[me], GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(half_set.d[me]);
+	gyre_comm_destroy(comm);
+	return err;
+}
+
+static void half_set_run(uint64_t event)
+{
+	struct job j = {
+		.nranks = 3,
+		.seed = 2,
+		.attr = job_attr(0, 2),
+		.fn = half_set_main,
+		.begin = half_set_begin,
+		.leaks = true,
+	};
+	unsigned n;
+
+	j.attr.switch_tick = 20;
+	j.attr.switch_period = 5;
+	half_set = (struct half_set){ .event = event };
+	assert_int_equal(job_run(&j), 0);
+	if (event)
+		job_bury(half_set.d[2]);
+	for (n = 16; n < 40; n++)
+		assert_int_equal(j.log[0][n + 1] - j.log[0][n], j.log[1][n + 1] - j.log[1][n]);
+}
+
+/* Survivors for which it has not worked have the schedule of one for which it has: no switch. */
+static void test_set_killed(void **state)
+{
+	uint64_t event, end;
+	unsigned half = 0;
+
+	half_set_run(0);
+	end = half_set.after;
+	for (event = half_set.before; event <= end; event += test_times(3, 1)) {
+		half_set_run(event);
+		half += half_set.nset == 1;
+	}
+	assert_true(half > 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,8 +436,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_switch),
 		cmocka_unit_test(test_switch_overruled),
 		cmocka_unit_test(test_switch_drained),
+		cmocka_unit_test(test_set_drained),
 		cmocka_unit_test(test_switch_skipped),
 		cmocka_unit_test(test_switch_late),
+		cmocka_unit_test(test_set_killed),
 	};
 
 	gy_log_set_hook(job_log);
