@@ -115,7 +115,8 @@ endif
 # Delayed collectives in the simulator.
 delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
 LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_facts \
-	%D%/unit/test_delayed_faults %D%/unit/test_delayed_late %D%/unit/test_delayed_led
+	%D%/unit/test_delayed_faults %D%/unit/test_delayed_late %D%/unit/test_delayed_led \
+	%D%/unit/test_delayed_schedule
 %C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
 %C%_unit_test_delayed_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_abstain_SOURCES = %D%/unit/test_delayed_abstain.c $(delayed_job)
