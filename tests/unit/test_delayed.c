@@ -292,6 +292,42 @@ static void test_pair(void **state)
 	}
 }
 
+/* ---- a rank that never had a weight counts with 1 in a drain ---- */
+
+static int unweighted_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank);
+	struct gyre_delayed *d;
+	unsigned n;
+	int err;
+
+	job_begin_x(j->x[me]);
+	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	for (n = 0; n < 6 && !err; n++) {
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(d, me, NULL);
+	}
+	if (!err)
+		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(d);
+	return err;
+}
+
+static void test_unweighted(void **state)
+{
+	struct job j = {
+		.nranks = 2, .seed = 1, .attr = job_attr(2, 1), .fn = unweighted_main,
+	};
+	unsigned i;
+
+	assert_int_equal(job_run(&j), 0);
+	job_check_equal(&j);
+	for (i = 0; i < COUNT; i++)
+		assert_float_equal(j.x[0][i],
+				   job_initial(i) + 6 * (job_update(1, i) + job_update(0, i) / 2),
+				   0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -300,6 +336,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_pair),
+		cmocka_unit_test(test_unweighted),
 	};
 
 	gy_log_set_hook(job_log);
