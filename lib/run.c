@@ -499,7 +499,7 @@ static int run_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op 
 	if (err && !op->mem_out)
 		return 0;
 	err = run_compute_piecewise(e, run, op, op->done, hi - op->done,
-				    op->mem_out ? NULL : slot->mem);
+				    slot && !op->mem_out ? slot->mem : NULL);
 	if (in.lent && !run_was_lent(op))
 		return -ECANCELED;
 	if (err)
