@@ -182,7 +182,7 @@ static inline bool straight_send(struct gy_engine *e, struct gy_run *run,
 	       straight_send_slow(e, run, step, body);
 }
 
-/* What is long is read where it lies, if it can be, and not for every peer a message. */
+/* A long body is not to be sent: it can be read where it lies, or the peer takes none. */
 static gy_cold bool straight_lends(const struct gy_run *run, const struct gy_line_step *step)
 {
 	struct gy_ep *ep = step->peer->ep;

@@ -67,18 +67,23 @@ static void test_slow_fixed(void **state)
 	}
 }
 
+static struct job slow_job(uint64_t seed)
+{
+	return (struct job){
+		.nranks = 4,
+		.seed = seed,
+		.attr = job_attr(0, 2),
+		.fn = slow_main,
+		.latency_ns = SLOW_NS,
+	};
+}
+
 static void test_slow_agreed(void **state)
 {
 	uint64_t seed;
 
 	for (seed = 1; seed <= 20; seed++) {
-		struct job j = {
-			.nranks = 4,
-			.seed = seed,
-			.attr = job_attr(0, 2),
-			.fn = slow_main,
-			.latency_ns = SLOW_NS,
-		};
+		struct job j = slow_job(seed);
 
 		j.attr.apply = GYRE_APPLY_AGREED;
 		j.attr.margin = 1 + (uint32_t)(seed % 20);
@@ -99,13 +104,7 @@ static void test_slow_arrival(void **state)
 	int r;
 
 	for (seed = 1; seed <= 10; seed++) {
-		struct job j = {
-			.nranks = 4,
-			.seed = seed,
-			.attr = job_attr(0, 2),
-			.fn = slow_main,
-			.latency_ns = SLOW_NS,
-		};
+		struct job j = slow_job(seed);
 
 		j.attr.apply = GYRE_APPLY_ARRIVAL;
 		j.attr.ring = 3;
