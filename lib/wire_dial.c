@@ -38,11 +38,6 @@ static const struct wire_blob *wire_dial_peer(const struct wire_dial *d)
 	return (const struct wire_blob *)&d->w->ctx->job[d->ep->peer->rank].addr;
 }
 
-static uint64_t wire_host_timeout_ns(const struct wire_dial *d)
-{
-	return (uint64_t)d->w->ctx->cfg.host_timeout_ms * WIRE_NS_PER_MS;
-}
-
 struct wire_dial *wire_dial_find(struct gy_wire *w, const struct gy_ep *ep, unsigned lane)
 {
 	struct gy_list *pos;
@@ -100,7 +95,7 @@ static void wire_attempt_failed(struct wire_conn *c, int err)
 		d->refused++;
 	else if (c->state != WIRE_CONNECTING && !d->no_memory && d->drops++ < WIRE_MAX_DROPS)
 		/* It was there, and may be again: say, it was too busy with strangers. */
-		d->deadline_ns = now + wire_host_timeout_ns(d);
+		d->deadline_ns = now + wire_host_timeout_ns(d->w);
 	d->no_memory |= err == -ENOMEM;
 	d->err = err;
 	d->committed = false;
@@ -320,7 +315,7 @@ int gy_wire_dial(struct gy_wire *w, struct gy_ep *ep, enum gy_wire_kind kind, un
 	d->kind = kind;
 	d->lane = lane;
 	d->backoff_ms = WIRE_BACKOFF_MS;
-	d->deadline_ns = now + wire_host_timeout_ns(d);
+	d->deadline_ns = now + wire_host_timeout_ns(d->w);
 	gy_list_init(&d->conns);
 	gy_list_add_tail(&w->dials, &d->link);
 	wire_dial_next(d, now);

@@ -68,7 +68,7 @@ void wire_offer(struct wire_conn *c, struct gy_ep *ep)
 	if (d)
 		wire_dial_free(d);
 	c->ep = ep;
-	c->deadline_ns = now + (uint64_t)w->ctx->cfg.host_timeout_ms * WIRE_NS_PER_MS;
+	c->deadline_ns = now + wire_host_timeout_ns(w);
 	offer_now(c, now);
 }
 

@@ -6,6 +6,7 @@
  * of both) share.
  */
 #include "lib/addrs.h"
+#include "lib/context.h"
 #include "lib/hello.h"
 #include "lib/list.h"
 #include "lib/poll.h"
@@ -93,6 +94,11 @@ struct gy_wire {
 	struct gy_list offers;	/* proved, and there was no memory for it; next due first */
 	uint64_t rejected;
 };
+
+static inline uint64_t wire_host_timeout_ns(const struct gy_wire *w)
+{
+	return (uint64_t)w->ctx->cfg.host_timeout_ms * WIRE_NS_PER_MS;
+}
 
 /* ---- wire.c ---- */
 uint64_t wire_now(const struct gy_wire *w);
