@@ -209,6 +209,8 @@ int gy_delayed_merge(struct gyre_delayed *d, enum gyre_merge merge)
 	}
 	gy_engine_enter(e);
 	d->stats.max_staleness = (uint32_t)gy_max(d->stats.max_staleness, merge_staleness(d, r));
+	if (merge == GYRE_MERGE_OVERWRITE && r->sums[0] > 0)
+		d->taken = d->tick; /* progress up to here is in a round, or gone */
 	d->stats.merge_ns += gy_delayed_now(d) - start;
 	d->stats.applied++;
 	gy_adapt_note(d, r);

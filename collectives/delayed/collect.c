@@ -32,14 +32,12 @@ static void standing_of(const struct gyre_delayed *d, struct gy_delayed_standing
 {
 	own->begun = gy_delayed_is_led(d) ? d->start : d->posted;
 	own->posted = d->posted;
-	own->residue = d->residue;
 	own->done = d->done;
 	own->committed = d->committed;
 	own->applied = d->applied;
 	own->model_round = d->model_round;
 	own->tick = d->tick;
 	own->next = d->next;
-	own->taken = d->taken;
 	own->nsets = d->nsets;
 	own->switched = d->switched;
 	own->nchanges = d->nchanges;
@@ -293,49 +291,61 @@ static int drain_last(struct gyre_delayed *d)
 		err = drain_wait(d, drain_is_committed);
 	if (!err)
 		err = gy_delayed_merge(d, GYRE_MERGE_OVERWRITE);
-	if (!err)
-		d->residue = false;
 	if (!err && gy_round_of(d, d->applied)->sums[0] <= 0)
 		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
 	return err;
 }
 
-/* Whether some rank has something that rounds up to last, the others being taken back, have not. */
-static bool drain_is_stepped(const struct gyre_delayed *d, uint64_t last)
+/*
+ * Whether some rank has progress that is in no round: asked when all rounds are merged, since a
+ * rank may have contributed to those of others just now, or have been overwritten.  MODEL has no
+ * anchor that all could come to without a round.
+ */
+static int drain_ask(struct gyre_delayed *d, bool *rest)
 {
-	int r;
+	uint32_t mine, all = 0;
+	int err;
 
-	for (r = 0; r < d->calls->size; r++) {
-		const struct gy_delayed_standing *s = &d->standings[r];
+	*rest = true;
+	if (!d->anchor)
+		return 0;
+	mine = gy_delayed_has_rest(d);
+	err = gyre_allreduce(&mine, &all, 1, GYRE_UINT32, GYRE_MAX, d->calls);
+	*rest = all;
+	return err;
+}
 
-		if (s->tick > s->taken || s->residue || s->posted > last)
-			return true;
-	}
-	return false;
+/* All rounds are merged: x becomes that of all. */
+static int drain_unite(struct gyre_delayed *d)
+{
+	bool rest;
+	int err = drain_ask(d, &rest);
+
+	if (!err && rest) /* an optimizer over rounds moves on in an empty one, too */
+		err = drain_last(d);
+	else if (!err)
+		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
+	if (!err)
+		d->residue = d->uncounted = false;
+	return err;
 }
 
 static int drain_rounds(struct gyre_delayed *d)
 {
-	const bool outer = d->attr.outer || d->attr.outer_lr != 0;
 	const unsigned nchanges = d->nchanges;
 	const uint64_t last_post = d->last_post;
 	const int n = d->calls->size;
 	uint64_t next, tick, last;
-	bool stepped;
 	int err;
 
 	next = GY_STANDING_MOST(d->standings, n, next);
 	tick = GY_STANDING_MOST(d->standings, n, tick);
 	last = GY_STANDING_MOST(d->standings, n, begun);
-	stepped = drain_is_stepped(d, last);
 	drain_settle(d, last);
 	err = drain_apply(d, last);
 	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
 		return err;
-	if (stepped || !outer) /* an optimizer over rounds moves on without any, too */
-		err = drain_last(d);
-	else
-		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
+	err = drain_unite(d);
 	if (!gy_delayed_is_led(d))
 		d->last_post = last_post;
 	d->next = d->nchanges == nchanges ? next : tick + d->attr.period;

@@ -92,9 +92,8 @@ struct gy_delayed_standing {
 	uint64_t call[3];	/* arguments, that must be equal */
 	uint64_t begun;		/* the last round that this rank has begun, or knows of */
 	uint64_t posted;
-	uint64_t residue; /* 1: see struct gyre_delayed */
 	uint64_t done, committed, applied, model_round;
-	uint64_t tick, next, taken;
+	uint64_t tick, next;
 	uint64_t nsets;
 	struct gy_delayed_change changes[GY_DELAYED_CHANGES];
 	uint64_t switched;
@@ -140,6 +139,7 @@ struct gyre_delayed {
 	uint64_t last_apply;		/* apply tick of the last round that has one */
 	double weight;			/* the last that was not 0 */
 	bool residue; /* a filter or narrow wire may have left some progress */
+	bool uncounted; /* x has the step of a tick that timed out, and is in no round */
 	uint64_t drained; /* tick of the last drain */
 	struct gy_round *handed;	/* RAW: its result is with the caller; or NULL */
 
@@ -253,6 +253,8 @@ bool gy_turn_has_come(struct gyre_delayed *d);
 void gy_turn_end(struct gyre_delayed *d);
 
 /* ---- post.c ---- */
+/* DELTA: x has progress that this rank has contributed to no round. */
+bool gy_delayed_has_rest(const struct gyre_delayed *d);
 /*
  * A round to post: it is FILLING, and fill follows.  NULL: *err says why, -EAGAIN: no slot is free,
  * or -errno: the communicator has failed.  Token held, since what calls for a round (none is in

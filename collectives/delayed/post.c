@@ -6,16 +6,33 @@
  * the start of its round is a post too, with DELTA and a copy.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
+
+/*
+ * Not from x and b alone: without a step they may differ by what rounding has made of b + (x - b),
+ * and a round is not worth that.
+ */
+bool gy_delayed_has_rest(const struct gyre_delayed *d)
+{
+	return (d->tick > d->taken || d->residue || d->uncounted) &&
+	       memcmp(d->x, d->base, d->attr.count * gyre_type_size(d->attr.type)) != 0;
+}
+
+/* What a contribution is counted by; what a filter left, or no tick counts, is of one at least. */
+static uint64_t post_steps(const struct gyre_delayed *d)
+{
+	return gy_max(gy_ticks_since(d, d->taken), UINT64_C(1));
+}
 
 /* False: it is not finite, and base is as it was. */
 static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v, bool filter)
 {
 	const bool check = d->attr.flags & GYRE_DELAYED_CHECK_FINITE;
 	const bool again = r->contributes; /* FRESH: in the place of what it had */
-	const uint64_t steps = gy_ticks_since(d, d->taken);
+	const uint64_t steps = post_steps(d);
 	const double scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
 								   : r->weight;
 	struct gy_merge_post p = {
@@ -55,16 +72,16 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v, double weight,
 		      bool last)
 {
-	const uint64_t steps = gy_ticks_since(d, d->taken);
 	const uint64_t start = gy_delayed_now(d);
 	bool finite = true;
 
-	/* divided by its steps, no step is nothing */
-	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && !steps)
+	/* divided by its steps, no step is nothing; but there is no later round for a rest */
+	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && !gy_ticks_since(d, d->taken) &&
+	    !(last && gy_delayed_has_rest(d)))
 		weight = 0;
 	/* the last round of a drain may have none: with MODEL it still needs each rank's x */
 	if (d->attr.flags & GYRE_DELAYED_WEIGHT_STEPS)
-		weight *= (double)gy_max(steps, UINT64_C(1));
+		weight *= (double)post_steps(d);
 	r->weight = weight;
 	if (weight > 0)
 		finite = post_take(d, r, v, d->attr.filter && !last);

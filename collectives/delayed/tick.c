@@ -177,6 +177,7 @@ int gyre_delayed_tick(struct gyre_delayed *d, double weight, struct gyre_tick *i
 	t.tick = d->tick;
 	if (err == -ETIMEDOUT)
 		tick_count(d, -1);
+	d->uncounted = err == -ETIMEDOUT && d->taken <= d->tick;
 	gy_engine_enter(&d->ctx->engine);
 	gy_engine_progress(&d->ctx->engine);
 	d->stats.blocked_ns += t.blocked_ns;

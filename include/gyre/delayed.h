@@ -70,7 +70,10 @@ enum gyre_apply {
 /* What happens to x. */
 enum gyre_merge {
 	GYRE_MERGE_ADD_DIFF,	/* own progress since the post is kept */
-	/* x becomes the anchor; with delay == period the next post first takes the progress */
+	/*
+	 * x becomes the anchor, and what is in no round is dropped; with delay == period the next
+	 * post first takes the progress
+	 */
 	GYRE_MERGE_OVERWRITE,
 	GYRE_MERGE_INTERPOLATE,	/* x = (1 - alpha) anchor + alpha x */
 	GYRE_MERGE_NONE,	/* handed back by gyre_delayed_result: with RAW, and only then */
@@ -258,10 +261,11 @@ int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, ui
 
 /*
  * Collective, blocking.  APPLY: merges all that is in flight now, those that only others have
- * posted by PERIOD or MANUAL with what this rank has done since, and then, by a last round, all
- * progress that has not been contributed, without filter; both weighted as by the last tick of a
- * weight above 0, or 1 where there was none: x is the same on all ranks, to the bit.  ABORT: what
- * no rank has merged is taken back, what some have is merged at its tick; x is not touched.
+ * posted by PERIOD or MANUAL with what this rank has done since, and then, by a last round where
+ * some rank has any (MODEL: always), all progress that has not been contributed, without filter;
+ * both weighted as by the last tick of a weight above 0, or 1 where there was none: x is the same
+ * on all ranks, to the bit.  ABORT: what no rank has merged is taken back, what some have is merged
+ * at its tick; x is not touched.
  */
 int gyre_delayed_drain(struct gyre_delayed *d, enum gyre_drain how);
 

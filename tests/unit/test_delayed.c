@@ -241,6 +241,55 @@ static void test_weights(void **state)
 	}
 }
 
+/* ---- steps that were overwritten are not those of the next contribution ---- */
+
+/* Two steps in the first round; one that is overwritten; then one in the second, or three. */
+static int overwritten_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank);
+	const unsigned last = me ? 6 : 4;
+	struct gyre_delayed *d;
+	unsigned n;
+	int err;
+
+	job_begin_x(j->x[me]);
+	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	for (n = 1; n <= last + 1 && !err; n++) {
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(d, 1, NULL);
+		if (!err && (n == 2 || n == last))
+			err = gyre_delayed_post(d, NULL, 1);
+	}
+	if (!err)	/* destroying it would abort what the other waits for */
+		err = gyre_barrier(gyre_context_world(ctx));
+	gyre_delayed_destroy(d);
+	return err;
+}
+
+static void test_overwritten(void **state)
+{
+	unsigned seed, i;
+
+	for (seed = 1; seed <= 4; seed++) {
+		const bool by_steps = seed % 2;
+		struct job j = {
+			.nranks = 2, .seed = seed, .attr = job_attr(1, 0), .fn = overwritten_main,
+		};
+
+		j.attr.trigger = GYRE_TRIGGER_MANUAL;
+		j.attr.merge = GYRE_MERGE_OVERWRITE;
+		j.attr.flags = by_steps ? GYRE_DELAYED_BY_STEPS : GYRE_DELAYED_WEIGHT_STEPS;
+		assert_int_equal(job_run(&j), 0);
+		job_check_equal(&j);
+		for (i = 0; i < COUNT; i++) {
+			const float first = job_update(0, i), other = job_update(1, i);
+			const float second = by_steps ? first + other : (first + 9 * other) / 4;
+
+			assert_float_equal(j.x[0][i], job_initial(i) + first + other + second, 0);
+		}
+	}
+}
+
 /* ---- oracle 12: two handles ---- */
 
 static int pair_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
@@ -292,42 +341,6 @@ static void test_pair(void **state)
 	}
 }
 
-/* ---- a rank that never had a weight counts with 1 in a drain ---- */
-
-static int unweighted_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
-{
-	const int me = gy_sim_rank_id(rank);
-	struct gyre_delayed *d;
-	unsigned n;
-	int err;
-
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 0; n < 6 && !err; n++) {
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, me, NULL);
-	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
-}
-
-static void test_unweighted(void **state)
-{
-	struct job j = {
-		.nranks = 2, .seed = 1, .attr = job_attr(2, 1), .fn = unweighted_main,
-	};
-	unsigned i;
-
-	assert_int_equal(job_run(&j), 0);
-	job_check_equal(&j);
-	for (i = 0; i < COUNT; i++)
-		assert_float_equal(j.x[0][i],
-				   job_initial(i) + 6 * (job_update(1, i) + job_update(0, i) / 2),
-				   0);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,8 +348,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_synchronous),
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_overwritten),
 		cmocka_unit_test(test_pair),
-		cmocka_unit_test(test_unweighted),
 	};
 
 	gy_log_set_hook(job_log);

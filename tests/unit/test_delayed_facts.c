@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- F1: applied updates, not gradients ---- */
@@ -224,78 +223,6 @@ static int filter_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 	return err;
 }
 
-/* A drain has what a filter left out too, also where an optimizer over rounds moves the anchor. */
-static int filter_drain_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
-{
-	const int me = gy_sim_rank_id(rank);
-	const unsigned steps = 4 * j->attr.period;
-	struct gyre_delayed *d;
-	unsigned n, i;
-	int r, err;
-
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 0; n < steps && !err; n++) {
-		gy_sim_sleep(rank, STEP_NS);
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	for (i = 0; i < COUNT && !err; i++) {
-		float want = 0;
-
-		for (r = 0; r < j->nranks; r++)
-			want += (float)steps * job_update(r, i);
-		want = job_initial(i) + want / (float)j->nranks;
-		if (j->x[me][i] != want) {
-			printf("element %u: %g, not %g\n", i, (double)j->x[me][i], (double)want);
-			err = -EBADMSG;
-		}
-	}
-	gyre_delayed_destroy(d);
-	return err;
-}
-
-static void test_filter_drain(void **state)
-{
-	uint64_t seed;
-
-	for (seed = 1; seed <= 10; seed++) {
-		struct job j = {
-			.nranks = seed % 2 ? 4 : 2,
-			.seed = seed,
-			.attr = job_attr(0, 1 + (uint32_t)(seed % 3)),
-			.fn = filter_drain_main,
-		};
-
-		j.attr.filter = filter_top;
-		j.attr.outer_lr = 1;
-		assert_int_equal(job_run(&j), 0);
-	}
-}
-
-/* Nor is lost what was posted for a round that some rank was not ready for. */
-static void test_ready_drain(void **state)
-{
-	uint64_t seed;
-
-	for (seed = 1; seed <= 20; seed++) {
-		struct job j = {
-			.nranks = seed % 2 ? 4 : 2,
-			.seed = seed,
-			.attr = job_attr(0, 1),
-			.fn = filter_drain_main,
-		};
-
-		j.attr.trigger = GYRE_TRIGGER_READY_ALL;
-		j.attr.apply = GYRE_APPLY_ARRIVAL;
-		j.attr.min_steps = 1;
-		j.attr.outer_lr = 1;
-		assert_int_equal(job_run(&j), 0);
-	}
-}
-
 static void test_filter(void **state)
 {
 	uint64_t seed;
@@ -313,88 +240,12 @@ static void test_filter(void **state)
 	}
 }
 
-/* ---- ranks that have posted more rounds than others: a drain averages all ranks in each ---- */
-
-/* Of that rank. */
-static unsigned uneven_steps(int rank)
-{
-	return 12 + 5 * (unsigned)rank;
-}
-
-static int uneven_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
-{
-	const int me = gy_sim_rank_id(rank);
-	struct gyre_delayed_stats st;
-	struct gyre_delayed *d;
-	unsigned n;
-	int err;
-
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 1; n <= uneven_steps(me) && !err; n++) {
-		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
-	if (!err)
-		err = gyre_delayed_stats(d, &st);
-	j->log[me][0] = st.posted;
-	if (!err && j->seed % 8 >= 4)	/* nothing is lost by it */
-		err = gyre_delayed_drain(d, GYRE_DRAIN_ABORT);
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
-}
-
-/* By period, and merged on arrival: a rank whose ring is full passes its trigger over, alone. */
-static void test_uneven(void **state)
-{
-	unsigned payload, i, uneven = 0;
-	uint64_t seed;
-	int r;
-
-	for (seed = 1; seed <= test_times(80, 400); seed++) {
-		for (payload = GYRE_PAYLOAD_DELTA; payload <= GYRE_PAYLOAD_MODEL; payload++) {
-			struct job j = {
-				.nranks = seed % 2 ? 4 : 2,
-				.seed = seed,
-				.attr = job_attr(0, 1 + (uint32_t)(seed % 2)),
-				.fn = uneven_main,
-				.latency_ns = seed % 3 ? STEP_NS : 0,
-			};
-
-			j.attr.apply = GYRE_APPLY_ARRIVAL;
-			j.attr.payload = (enum gyre_payload)payload;
-			j.attr.commit = seed % 16 >= 8 ? GYRE_COMMIT_NONE : GYRE_COMMIT_ALL;
-			if (payload == GYRE_PAYLOAD_DELTA)
-				j.attr.ring = 1 + (uint32_t)(seed % 4);
-			assert_int_equal(job_run(&j), 0);
-			job_check_equal(&j);
-			for (i = 0; i < COUNT; i++) {
-				float sum = 0;
-
-				for (r = 0; r < j.nranks; r++)
-					sum += (float)uneven_steps(r) * job_update(r, i);
-				assert_float_equal(j.x[0][i],
-						   job_initial(i) + sum / (float)j.nranks, 0);
-			}
-			for (r = 1; r < j.nranks; r++)
-				uneven += j.log[r][0] != j.log[0][0];
-		}
-	}
-	assert_true(uneven > 80);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rate_drop),
 		cmocka_unit_test(test_heavy_ball),
 		cmocka_unit_test(test_filter),
-		cmocka_unit_test(test_filter_drain),
-		cmocka_unit_test(test_ready_drain),
-		cmocka_unit_test(test_uneven),
 	};
 
 	gy_log_set_hook(job_log);
