@@ -38,8 +38,10 @@ static enum due due_when(const struct gyre_delayed *d, const struct gy_round *r)
 	if (d->attr.apply == GYRE_APPLY_ARRIVAL) {
 		if (committed)
 			return DUE_NOW;
-		return d->attr.max_delay && d->tick >= r->post_tick + d->attr.max_delay ? DUE_WAIT
-											: DUE_LATER;
+		/* a rank that is in a call waits for this one there: it may have posted less */
+		if (!gy_delayed_is_bound(d) || d->called > d->calls_over)
+			return DUE_LATER;
+		return d->tick >= r->post_tick + d->attr.max_delay ? DUE_WAIT : DUE_LATER;
 	}
 	if (r->apply_tick != GY_NO_TICK)
 		return d->tick < r->apply_tick ? DUE_LATER : committed ? DUE_NOW : DUE_WAIT;

@@ -78,11 +78,17 @@ int gy_standing_gather(struct gyre_delayed *d, const struct gy_delayed_call *cal
 	int err;
 
 	gy_engine_enter(e);
+	d->called = d->calls_over + 1;
 	gy_rounds_pump(d);
 	standing_of(d, own);
 	gy_engine_exit(e);
 	err = gyre_allgather(own, d->standings, sizeof(*own), GYRE_UINT8, comm);
-	return err ? err : standing_judge(call, d->standings, comm->size);
+	if (err)
+		return err;
+	gy_engine_enter(e);
+	d->calls_over++;
+	gy_engine_leave(e);
+	return standing_judge(call, d->standings, comm->size);
 }
 
 /* ---- set ---- */

@@ -13,6 +13,7 @@
  *	START round		from it: rounds up to this one run now
  *	DONE round, tick	to it: rounds up to this one have run here, at that tick the last
  *	COMMIT round, tick	from it: all have; AGREED: merged at that tick
+ *	CALL number		to and from it: a rank is in that collective call of the handle
  *
  * All follow from numbers that are kept here (done, against said_done ...), so what finds no room
  * is said at the next pump.  Rounds in flight are (applied, posted], round k in slot k % nrounds.
@@ -71,7 +72,7 @@ struct gy_round {
 struct gy_delayed_member {
 	uint64_t ready, done;
 	uint64_t early; /* READY of the next epoch: this rank has left a drain first */
-	uint64_t told_start, told_commit;
+	uint64_t told_start, told_commit, told_call;
 };
 
 /* From round on: struct gyre_delayed.attr.delay and .period. */
@@ -131,7 +132,8 @@ struct gyre_delayed {
 	uint64_t tick;
 	uint64_t start;						/* rounds up to this one may run */
 	uint64_t posted, started, done, committed, applied;	/* rounds, the last of each */
-	uint64_t said_ready, said_done;
+	uint64_t said_ready, said_done, said_call;
+	uint64_t called, calls_over; /* collective calls: one that some rank is in; that all were */
 	uint64_t last_post;		/* tick */
 	uint64_t taken;			/* tick of the last contribution */
 	uint64_t next;			/* PERIOD: tick of the next trigger */
@@ -184,6 +186,12 @@ static inline uint64_t gy_ticks_since(const struct gyre_delayed *d, uint64_t tic
 static inline bool gy_delayed_is_led(const struct gyre_delayed *d)
 {
 	return d->attr.trigger == GYRE_TRIGGER_READY_ALL || d->attr.trigger == GYRE_TRIGGER_QUORUM;
+}
+
+/* A rank waits in a tick, and others need not come to where it is: ticks are each rank's own. */
+static inline bool gy_delayed_is_bound(const struct gyre_delayed *d)
+{
+	return d->attr.apply == GYRE_APPLY_ARRIVAL && d->attr.max_delay;
 }
 
 static inline int gy_delayed_status(const struct gyre_delayed *d)

@@ -18,7 +18,8 @@ enum round_message {
 	ROUND_READY = 1,
 	ROUND_START,
 	ROUND_DONE,
-	ROUND_COMMIT
+	ROUND_COMMIT,
+	ROUND_CALL
 };
 
 static bool round_is_leader(const struct gyre_delayed *d)
@@ -128,6 +129,11 @@ static bool leader_tell(struct gyre_delayed *d, int rank)
 			return false;
 		m->told_commit = k;
 	}
+	if (gy_delayed_is_bound(d) && m->told_call < d->called) {
+		if (round_say(d, rank, ROUND_CALL, d->called, 0))
+			return false;
+		m->told_call = d->called;
+	}
 	return true;
 }
 
@@ -161,6 +167,11 @@ static bool member_tell(struct gyre_delayed *d)
 			return false;
 		d->said_done = k;
 	}
+	if (gy_delayed_is_bound(d) && d->said_call < d->called) {
+		if (round_say(d, 0, ROUND_CALL, d->called, 0))
+			return false;
+		d->said_call = d->called;
+	}
 	return true;
 }
 
@@ -182,6 +193,10 @@ static int leader_hear(struct gyre_delayed *d, int rank, const struct gy_hdr *hd
 			return -EPROTO;
 		leader_note_done(d, rank, hdr->off, hdr->count);
 		return 0;
+	case ROUND_CALL:
+		m->told_call = gy_max(m->told_call, hdr->off);
+		d->called = gy_max(d->called, hdr->off);
+		return 0;
 	default:
 		return -EPROTO;
 	}
@@ -199,6 +214,9 @@ static int member_hear(struct gyre_delayed *d, const struct gy_hdr *hdr)
 		if (hdr->off != d->committed + 1 || hdr->off > d->said_done)
 			return -EPROTO;
 		gy_round_commit(d, hdr->off, hdr->count);
+		return 0;
+	case ROUND_CALL:
+		d->called = d->said_call = gy_max(d->called, hdr->off);
 		return 0;
 	default:
 		return -EPROTO;
@@ -265,6 +283,7 @@ void gy_rounds_open(struct gyre_delayed *d)
 	int i;
 
 	d->said_ready = d->said_done = d->committed;
+	d->said_call = d->called = d->calls_over = 0;
 	d->grace_ends = 0;
 	d->queued = false;
 	for (i = 0; i < d->comm->size; i++)

@@ -63,7 +63,10 @@ enum gyre_apply {
 	 * after it was posted at the latest: waits for it then
 	 */
 	GYRE_APPLY_AGREED,
-	/* at this rank's first tick after it is committed; waits max_delay ticks after the post */
+	/*
+	 * at this rank's first tick after it is committed; waits max_delay ticks after the post,
+	 * unless another rank is in set or drain
+	 */
 	GYRE_APPLY_ARRIVAL,
 };
 
@@ -252,9 +255,9 @@ int gyre_delayed_result(struct gyre_delayed *d, int wait, struct gyre_round *res
  * from_round, these hold; *round (may be NULL) says which that is.  PERIOD: counted from the post
  * before it, and not before the tick after this call's.  Apply ticks stay in the order of rounds.
  * A switch of the period (switch_tick) that has not taken place yet does not any more.
- * Where a rank may have to wait in a tick for another (FIXED, AGREED, max_delay), all call this,
- * and drain, after the same tick.  Errors: -EINVAL (as for create), -EBUSY (8 changes have not
- * taken effect yet).
+ * Where a rank may have to wait in a tick for another (FIXED, AGREED), all call this, and drain,
+ * after the same tick.  Errors: -EINVAL (as for create), -EBUSY (8 changes have not taken effect
+ * yet).
  */
 int gyre_delayed_set(struct gyre_delayed *d, uint32_t delay, uint32_t period, uint64_t from_round,
 		     uint64_t *round);

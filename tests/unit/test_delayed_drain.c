@@ -111,6 +111,22 @@ static void test_ready_drain(void **state)
 	}
 }
 
+/* All have the mean of all progress. */
+static void check_progress(const struct job *j, unsigned (*steps)(int rank))
+{
+	unsigned i;
+	int r;
+
+	job_check_equal(j);
+	for (i = 0; i < COUNT; i++) {
+		float sum = 0;
+
+		for (r = 0; r < j->nranks; r++)
+			sum += (float)steps(r) * job_update(r, i);
+		assert_float_equal(j->x[0][i], job_initial(i) + sum / (float)j->nranks, 0);
+	}
+}
+
 /* ---- ranks that have posted more rounds than others: a drain averages all ranks in each ---- */
 
 /* Of that rank. */
@@ -148,7 +164,7 @@ static int uneven_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 /* By period, and merged on arrival: a rank whose ring is full passes its trigger over, alone. */
 static void test_uneven(void **state)
 {
-	unsigned payload, i, uneven = 0;
+	unsigned payload, uneven = 0;
 	uint64_t seed;
 	int r;
 
@@ -168,15 +184,7 @@ static void test_uneven(void **state)
 			if (payload == GYRE_PAYLOAD_DELTA)
 				j.attr.ring = 1 + (uint32_t)(seed % 4);
 			assert_int_equal(job_run(&j), 0);
-			job_check_equal(&j);
-			for (i = 0; i < COUNT; i++) {
-				float sum = 0;
-
-				for (r = 0; r < j.nranks; r++)
-					sum += (float)uneven_steps(r) * job_update(r, i);
-				assert_float_equal(j.x[0][i],
-						   job_initial(i) + sum / (float)j.nranks, 0);
-			}
+			check_progress(&j, uneven_steps);
 			for (r = 1; r < j.nranks; r++)
 				uneven += j.log[r][0] != j.log[0][0];
 		}
@@ -292,6 +300,67 @@ static void test_empty_exact(void **state)
 	check_empty(&a, &e);
 }
 
+/* ---- a rank waits in a tick for a round that others do not post, since they drain ---- */
+
+static unsigned bound_steps(int rank)
+{
+	return 30 + 6 * (unsigned)rank;
+}
+
+/* One rank is slow, so that the others are far ahead when it has posted as much. */
+static int bound_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank), slow = j->seed % 4 < 2 ? 0 : 1;
+	struct gyre_delayed_stats st;
+	struct gyre_delayed *d;
+	unsigned n;
+	int err;
+
+	job_begin_x(j->x[me]);
+	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	for (n = 1; n <= bound_steps(me) && !err; n++) {
+		gy_sim_sleep(rank, (me == slow ? 10 : 1) * STEP_NS);
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(d, 1, NULL);
+		if (!err && n == bound_steps(me) / 2)
+			err = gyre_delayed_set(d, 0, 3, 0, NULL);
+	}
+	if (!err)
+		err = gyre_delayed_stats(d, &st);
+	j->blocked_ns[me] = st.blocked_ns;
+	if (!err)
+		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(d);
+	return err;
+}
+
+static void test_bound(void **state)
+{
+	uint64_t seed;
+
+	for (seed = 1; seed <= test_times(24, 200); seed++) {
+		struct job j = {
+			.nranks = seed % 2 ? 4 : 2,
+			.seed = seed,
+			.attr = job_attr(0, 2),
+			.fn = bound_main,
+			.latency_ns = 3 * STEP_NS,
+		};
+
+		j.attr.apply = GYRE_APPLY_ARRIVAL;
+		j.attr.max_delay = 1 + (uint32_t)(seed % 7);
+		j.attr.min_steps = 1;
+		j.attr.ring = 1;
+		if (seed % 3 == 0)
+			j.attr.trigger = GYRE_TRIGGER_READY_ALL;
+		if (seed % 8 < 4)
+			j.attr.payload = GYRE_PAYLOAD_MODEL;
+		assert_int_equal(job_run(&j), 0);
+		check_progress(&j, bound_steps);
+		assert_true(j.blocked_ns[0] > 0 || j.blocked_ns[1] > 0);
+	}
+}
+
 /* ---- a tick that was timed out before it posted ---- */
 
 static int late_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
@@ -390,6 +459,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_empty_uneven),
 		cmocka_unit_test(test_empty_overwritten),
 		cmocka_unit_test(test_empty_exact),
+		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_unweighted),
 	};
