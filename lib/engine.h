@@ -21,7 +21,8 @@
  * operations are outstanding and nobody waits, the progress thread takes it.  At most one thread,
  * the poller, sleeps on the poll set, without the token; the others that wait sleep on `news`.
  *
- *   run.c	runs, moves, dependencies, computing	stream.c   streams and upcalls of transports
+ *   run.c	runs, moves, dependencies		run_compute.c  the grains of moves
+ *   stream.c	streams, by stream_in.c, stream_out.c	late.c	   who is awaited, and how long
  *   straight.c	the small-message executor, by line.c	peer.c	   connections and their loss
  *   pool.c	slots					engine.c   token, waiting, time
  *   deliver.c	small messages that come		park.c	   small messages that wait
@@ -277,7 +278,7 @@ struct gy_engine {
 	struct gy_parked *free_parked[GY_PARK_CLASSES];
 	/* GY_BOUNCE_BYTES: where pulled inputs and gathered messages go */
 	void *bounce;
-	void *fold;			/* GY_FOLD_BYTES: see run_compute_piecewise */
+	void *fold;			/* GY_FOLD_BYTES: see run_compute.c */
 	bool leaving;			/* the context is being destroyed: peers may go */
 	struct gy_thread *thread;	/* the progress thread, or NULL */
 	uint32_t eager_bytes;
@@ -393,10 +394,6 @@ static inline void gy_engine_notify(struct gy_engine *e)
 		gy_engine_notify_slow(e);
 }
 
-/* Copies n elements of an op's source memory, which may lie in pieces. */
-void gy_op_gather(struct gy_engine *e, const struct gy_run *run, const struct gy_op *op,
-		  uint64_t elem, uint64_t n, char *dst);
-
 /* ---- run.c ---- */
 /* Makes ready: ops for the plan's window, scratch.  May allocate the first time.  0 or -ENOMEM. */
 int gy_run_prepare(struct gy_run *run, const struct gy_plan *plan);
@@ -424,8 +421,6 @@ static inline void *gy_op_at(const struct gy_run *run, const struct gy_op *op, u
 }
 uint64_t gy_run_len(const struct gy_run *run, const struct gy_end *end);	/* elements */
 int gy_run_world_rank(const struct gy_run *run, const struct gy_end *end);
-void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
-		    unsigned nin, size_t n, bool final);
 /*
  * Whether it is a message, or the oldest collective of its communicator on this rank.  The oldest
  * that any rank has not ended is so wherever it runs: if it can go on, all end in their turn.
@@ -445,6 +440,16 @@ static inline uint64_t gy_run_block_len(const struct gy_run *run, uint32_t b)
 
 	return off >= run->total ? 0 : run->total - off < run->q ? run->total - off : run->q;
 }
+
+/* ---- run_compute.c ---- */
+/* dst = the fold of in[0..nin - 1], n elements each; final: divided, for averages. */
+void gy_run_compute(struct gy_engine *e, struct gy_run *run, void *dst, const void *const *in,
+		    unsigned nin, size_t n, bool final);
+/* Copies n elements of an op's source memory, which may lie in pieces. */
+void gy_op_gather(struct gy_engine *e, const struct gy_run *run, const struct gy_op *op,
+		  uint64_t elem, uint64_t n, char *dst);
+/* Computes what it can of an open move, at most one grain.  Returns 1: did something, 0, -errno. */
+int gy_op_compute(struct gy_engine *e, struct gy_run *run, struct gy_op *op);
 
 /* ---- late.c ---- */
 /*

@@ -69,6 +69,7 @@ libgy_la_SOURCES += \
 	%D%/request.c \
 	%D%/request.h \
 	%D%/run.c \
+	%D%/run_compute.c \
 	%D%/select.c \
 	%D%/select.h \
 	%D%/shrink.c \
