@@ -246,20 +246,26 @@ int job_agree(struct gyre_comm *comm, bool ok)
 	return err && err != -EOWNERDEAD ? err : flags == 1;
 }
 
-int job_recover(struct gyre_delayed *d, struct gyre_comm **comm)
+int job_recover_once(struct gyre_delayed *d, struct gyre_comm **comm)
 {
 	struct gyre_comm *left;
-	int err, ok = 0;
+	int err = gyre_comm_shrink(*comm, &left);
 
-	while (!ok) {
-		err = gyre_comm_shrink(*comm, &left);
-		if (err)
-			return err;
-		gyre_comm_destroy(*comm);
-		*comm = left;
-		err = gyre_delayed_rebind(d, left);
-		ok = job_agree(left, !err);
-	}
+	if (err)
+		return err;
+	gyre_comm_destroy(*comm);
+	*comm = left;
+	err = gyre_delayed_rebind(d, left);
+	return job_agree(left, !err);
+}
+
+int job_recover(struct gyre_delayed *d, struct gyre_comm **comm)
+{
+	int ok;
+
+	do
+		ok = job_recover_once(d, comm);
+	while (ok == 0);
 	return ok < 0 ? ok : 0;
 }
 

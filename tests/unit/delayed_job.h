@@ -63,6 +63,8 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
  * there; again, until it has worked on all.  -errno: this rank is out.
  */
 int job_recover(struct gyre_delayed *d, struct gyre_comm **comm);
+/* One try: 1 when it has worked on all, 0 when not. */
+int job_recover_once(struct gyre_delayed *d, struct gyre_comm **comm);
 /* Whether all that are left have ok; -errno when this rank is out. */
 int job_agree(struct gyre_comm *comm, bool ok);
 /* Of a killed rank's handle, what its stack alone knew.  NULL is fine. */

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -34,6 +35,10 @@ struct abstain {
 	struct gyre_delayed *d[MAX_RANKS];
 	unsigned recovered, given;	/* survivors; rounds that they merged in rebind */
 	unsigned nended;
+	/* Of the first failure: who has merged most, by then; events of a rebind that gave rounds. */
+	int furthest;
+	uint64_t most, from, to;
+	unsigned halves;		/* survivors that were given a round, while others were not */
 	/* x without own progress, by rounds merged: the model that all come from */
 	float model[MAX_RANKS][TICKS + 1][COUNT];
 	bool known[MAX_RANKS][TICKS + 1];
@@ -102,15 +107,34 @@ static void abstain_note(int me, const float *x, const struct progress *p, uint6
 	abstain.known[me][applied] = true;
 }
 
-static int abstain_recover(struct gyre_delayed *d, struct gyre_comm **comm, struct progress *p,
-			   uint64_t applied)
+/* A rank has learnt of a failure, and has merged so many rounds. */
+static void abstain_fail(struct gy_sim_rank *rank, uint64_t applied)
+{
+	const int me = gy_sim_rank_id(rank);
+
+	if (!abstain.from)
+		abstain.from = gy_sim_events(gy_sim_world(rank));
+	if (applied < abstain.most || (applied == abstain.most && me > abstain.furthest))
+		return;
+	abstain.most = applied;
+	abstain.furthest = me;
+}
+
+static int abstain_recover(struct gy_sim_rank *rank, struct gyre_delayed *d,
+			   struct gyre_comm **comm, struct progress *p, uint64_t applied)
 {
 	struct gyre_delayed_stats st;
-	int err = job_recover(d, comm);
+	int ok;
 
-	if (err)
-		return err;
-	gyre_delayed_stats(d, &st);
+	abstain_fail(rank, applied);
+	do {
+		ok = job_recover_once(d, comm);
+		gyre_delayed_stats(d, &st);
+		abstain.halves += ok == 0 && st.applied > applied;
+	} while (ok == 0);
+	if (ok < 0)
+		return ok;
+	abstain.to = st.applied > applied ? gy_sim_events(gy_sim_world(rank)) : abstain.to;
 	if (st.applied > applied)
 		progress_merged(p);
 	p->kept = st.committed > st.applied;
@@ -145,7 +169,7 @@ static int abstain_tick(struct job *j, struct gy_sim_rank *rank, struct gyre_com
 	if (t.applied == t.posted && st.posted > before.posted)
 		progress_merged(p);
 	if (err)
-		err = abstain_recover(d, comm, p, t.applied);
+		err = abstain_recover(rank, d, comm, p, t.applied);
 	if (err)
 		return err;
 	gyre_delayed_stats(d, &st);
@@ -208,6 +232,8 @@ static void abstain_run(struct job *j)
 	memset(abstain.d, 0, sizeof(abstain.d));
 	memset(abstain.known, 0, sizeof(abstain.known));
 	abstain.nended = 0;
+	abstain.from = abstain.to = abstain.most = 0;
+	abstain.furthest = MAX_RANKS;
 	assert_int_equal(job_run(j), 0);
 	assert_int_equal(abstain.nended, j->nranks - 1 - (v[1] >= 0));
 	for (a = 0; a < 2; a++)
@@ -219,21 +245,28 @@ static void abstain_run(struct job *j)
 				abstain_compare(j, a, b);
 }
 
-/* First to see where events are, then with ranks killed at some. */
-static void abstain_seed(uint64_t seed, enum gyre_commit commit)
+static struct job abstain_job(int nranks, uint64_t seed, enum gyre_commit commit)
 {
 	struct job j = {
-		.nranks = 3 + (int)(seed % 3),
+		.nranks = nranks,
 		.seed = seed,
 		.attr = job_attr(0, 1),
 		.fn = abstain_main,
 		.begin = abstain_begin,
 		.leaks = true,
 	};
-	uint64_t span;
 
 	j.attr.commit = commit;
 	j.attr.payload = GYRE_PAYLOAD_MODEL;
+	return j;
+}
+
+/* First to see where events are, then with ranks killed at some. */
+static void abstain_seed(uint64_t seed, enum gyre_commit commit)
+{
+	struct job j = abstain_job(3 + (int)(seed % 3), seed, commit);
+	uint64_t span;
+
 	abstain.victims[0] = (int)(seed / 4 % (uint64_t)j.nranks);
 	abstain.victims[1] = j.nranks == 5 ? (abstain.victims[0] + 1 + (int)(seed / 6 % 4)) % 5
 					   : -1;
@@ -263,6 +296,51 @@ static void test_none(void **state)
 	assert_true(abstain.given > 0);
 }
 
+/* Up to where the first failure is, and that one rank gives a round to two others or more. */
+static struct job halves_job(uint64_t seed)
+{
+	struct job j = abstain_job(5, seed, GYRE_COMMIT_NONE);
+
+	abstain.victims[0] = (int)(seed % 5);
+	abstain.victims[1] = -1;
+	abstain.events[0] = abstain.events[1] = 0;
+	abstain_run(&j);
+	abstain.events[0] = abstain.created +
+			    seed * 7919 % ((j.stats.events - abstain.created) / 2);
+	abstain.given = 0;
+	abstain_run(&j);
+	return j;
+}
+
+/*
+ * The rank that gives the others a round is lost while it does: those that have it then give it to
+ * the rest.
+ */
+static void test_halves(void **state)
+{
+	static const uint64_t seeds[] = { 34, 56 };
+	unsigned halves = 0;
+	uint64_t event, step;
+	size_t i;
+
+	for (i = 0; i < GY_ARRAY_SIZE(seeds); i++) {
+		struct job j = halves_job(seeds[i]);
+		const uint64_t from = abstain.from, end = abstain.to;
+
+		assert_true(abstain.given > 1);
+		/* it gives when the ranks have found each other again */
+		step = (end - from) / test_times(100, 2000);
+		abstain.victims[1] = abstain.furthest;
+		for (event = end - (end - from) / 5; event < end; event += step) {
+			abstain.halves = 0;
+			abstain.events[1] = event;
+			abstain_run(&j);
+			halves += abstain.halves > 0;
+		}
+	}
+	assert_true(halves > 5);
+}
+
 static void test_all(void **state)
 {
 	abstain_all(GYRE_COMMIT_ALL);
@@ -272,6 +350,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_none),
+		cmocka_unit_test(test_halves),
 		cmocka_unit_test(test_all),
 	};
 
