@@ -35,10 +35,10 @@ struct abstain {
 	struct gyre_delayed *d[MAX_RANKS];
 	unsigned recovered, given;	/* survivors; rounds that they merged in rebind */
 	unsigned nended;
-	/* Of the first failure: who has merged most, by then; events of a rebind that gave rounds. */
-	int furthest;
-	uint64_t most, from, to;
-	unsigned halves;		/* survivors that were given a round, while others were not */
+	int furthest;			/* at the failure, who has merged most, and how many */
+	uint64_t most;
+	uint64_t from, to;		/* events: the failure, the end of a rebind that gave */
+	unsigned halves;		/* survivors given a round in a rebind that failed */
 	/* x without own progress, by rounds merged: the model that all come from */
 	float model[MAX_RANKS][TICKS + 1][COUNT];
 	bool known[MAX_RANKS][TICKS + 1];
@@ -300,13 +300,14 @@ static void test_none(void **state)
 static struct job halves_job(uint64_t seed)
 {
 	struct job j = abstain_job(5, seed, GYRE_COMMIT_NONE);
+	uint64_t span;
 
 	abstain.victims[0] = (int)(seed % 5);
 	abstain.victims[1] = -1;
 	abstain.events[0] = abstain.events[1] = 0;
 	abstain_run(&j);
-	abstain.events[0] = abstain.created +
-			    seed * 7919 % ((j.stats.events - abstain.created) / 2);
+	span = (j.stats.events - abstain.created) / 2;
+	abstain.events[0] = abstain.created + seed * 7919 % span;
 	abstain.given = 0;
 	abstain_run(&j);
 	return j;
