@@ -15,13 +15,22 @@
 #include "collectives/delayed/delayed.h"
 #include "lib/alloc.h"
 #include "lib/config.h"
+#include "lib/log.h"
 
 char job_said[1000];
 
-void job_log(enum gy_log_level level, const char *text)
+static void job_log(enum gy_log_level level, const char *text)
 {
 	if (level == GY_LOG_ERROR)
 		snprintf(job_said, sizeof(job_said), "%s", text);
+}
+
+int job_test(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
+{
+	gy_log_set_hook(job_log);
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return _cmocka_run_group_tests(argv[0], tests, n, NULL, NULL);
 }
 
 struct gyre_delayed_attr job_attr(uint32_t delay, uint32_t period)
@@ -199,6 +208,37 @@ void job_step(float *x, int rank)
 		x[i] += job_update(rank, i);
 }
 
+int job_open(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx,
+	     struct gyre_delayed **d)
+{
+	float *const x = j->x[gy_sim_rank_id(rank)];
+
+	*d = NULL;
+	job_begin_x(x);
+	return gyre_delayed_create(&j->attr, x, gyre_context_world(ctx), d);
+}
+
+int job_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_delayed *d, unsigned n)
+{
+	const int me = gy_sim_rank_id(rank);
+	int err = 0;
+
+	while (n-- && !err) {
+		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
+		job_step(j->x[me], me);
+		err = gyre_delayed_tick(d, 1, NULL);
+	}
+	return err;
+}
+
+int job_close(struct gyre_delayed *d, int err)
+{
+	if (!err)
+		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
+	gyre_delayed_destroy(d);
+	return err;
+}
+
 int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
 {
 	const int me = gy_sim_rank_id(rank);
@@ -208,8 +248,7 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	unsigned n, i;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	if (err)
 		return err;
 	for (n = 1; n <= j->ticks && !err; n++) {
@@ -232,10 +271,7 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 			}
 		}
 	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 int job_agree(struct gyre_comm *comm, bool ok)

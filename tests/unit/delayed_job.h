@@ -10,8 +10,9 @@
 #include <stdint.h>
 #include <gyre/gyre.h>
 
-#include "lib/log.h"
 #include "transports/sim/sim.h"
+
+struct CMUnitTest;
 
 #define MAX_RANKS 5
 #define COUNT 37
@@ -36,11 +37,13 @@ struct job {
 	struct gy_sim_stats stats;
 };
 
+/* A test's main: runs its n tests, or those that an argument names.  The log goes to job_said. */
+int job_test(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
+
 /* 0, or an error; then the seed and the setting are printed. */
 int job_run(struct job *j);
 
 extern char job_said[1000];		/* the last error that was logged */
-void job_log(enum gy_log_level level, const char *text);	/* for gy_log_set_hook */
 
 struct gyre_delayed_attr job_attr(uint32_t delay, uint32_t period);
 /* Any of those that create takes. */
@@ -52,6 +55,14 @@ float job_mean_update(int nranks, unsigned i);
 float job_initial(unsigned i);
 void job_begin_x(float *x);
 void job_step(float *x, int rank);
+
+/* Of each rank: x as it begins, and a handle by the job's attributes. */
+int job_open(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx,
+	     struct gyre_delayed **d);
+/* So many steps of up to STEP_NS, and a tick after each. */
+int job_ticks(struct job *j, struct gy_sim_rank *rank, struct gyre_delayed *d, unsigned n);
+/* Unless there is an error already, drains; destroys d, which may be NULL; returns the error. */
+int job_close(struct gyre_delayed *d, int err);
 
 /*
  * A job's fn: oracle 1.  With constant updates, x after each tick n is what it began with, the mean

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -112,8 +113,7 @@ static int modes_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	unsigned n, phase;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (phase = 0; phase < 3 && !err; phase++) {
 		for (n = 1; n <= ticks && !err; n++) {
 			gy_sim_sleep(rank, gy_sim_random(rank) % (STEP_NS * (unsigned)(me + 1)));
@@ -178,8 +178,7 @@ static int weights_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	unsigned i, k;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (k = 0; k < w->h[me] && !err; k++) {
 		for (i = 0; i < COUNT; i++)
 			j->x[me][i] += u;
@@ -252,8 +251,7 @@ static int overwritten_main(struct job *j, struct gy_sim_rank *rank, struct gyre
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= last + 1 && !err; n++) {
 		job_step(j->x[me], me);
 		err = gyre_delayed_tick(d, 1, NULL);
@@ -352,8 +350,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_pair),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

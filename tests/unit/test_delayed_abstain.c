@@ -355,8 +355,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_all),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- wrong attributes ---- */
@@ -356,10 +357,7 @@ static int nan_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context
 		j->x[me][3] = 0;
 	if (!err)
 		err = gyre_delayed_rebind(d, world);	/* which has not failed */
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_nan(void **state)
@@ -389,8 +387,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nan),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -38,19 +39,15 @@ static void filter_top(void *arg, void *s, size_t count, uint64_t round)
 /* A drain has what a filter left out too, also where an optimizer over rounds moves the anchor. */
 static int filter_drain_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
 {
-	const int me = gy_sim_rank_id(rank);
+	const float *const x = j->x[gy_sim_rank_id(rank)];
 	const unsigned steps = 4 * j->attr.period;
 	struct gyre_delayed *d;
-	unsigned n, i;
+	unsigned i;
 	int r, err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 0; n < steps && !err; n++) {
-		gy_sim_sleep(rank, STEP_NS);
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
+	err = job_open(j, rank, ctx, &d);
+	if (!err)
+		err = job_ticks(j, rank, d, steps);
 	if (!err)
 		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 	for (i = 0; i < COUNT && !err; i++) {
@@ -59,8 +56,8 @@ static int filter_drain_main(struct job *j, struct gy_sim_rank *rank, struct gyr
 		for (r = 0; r < j->nranks; r++)
 			want += (float)steps * job_update(r, i);
 		want = job_initial(i) + want / (float)j->nranks;
-		if (j->x[me][i] != want) {
-			printf("element %u: %g, not %g\n", i, (double)j->x[me][i], (double)want);
+		if (x[i] != want) {
+			printf("element %u: %g, not %g\n", i, (double)x[i], (double)want);
 			err = -EBADMSG;
 		}
 	}
@@ -140,25 +137,17 @@ static int uneven_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
-	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 1; n <= uneven_steps(me) && !err; n++) {
-		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
+	err = job_open(j, rank, ctx, &d);
+	if (!err)
+		err = job_ticks(j, rank, d, uneven_steps(me));
 	if (!err)
 		err = gyre_delayed_stats(d, &st);
 	j->log[me][0] = st.posted;
 	if (!err && j->seed % 8 >= 4)	/* nothing is lost by it */
 		err = gyre_delayed_drain(d, GYRE_DRAIN_ABORT);
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 /* By period, and merged on arrival: a rank whose ring is full passes its trigger over, alone. */
@@ -230,11 +219,8 @@ static int empty_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	attr.outer_arg = j->log[me];
 	job_begin_x(j->x[me]);
 	err = gyre_delayed_create(&attr, j->x[me], gyre_context_world(ctx), &d);
-	for (n = 0; n < e->steps[me > 0] && !err; n++) {
-		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
-		job_step(j->x[me], me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
+	if (!err)
+		err = job_ticks(j, rank, d, e->steps[me > 0]);
 	for (n = 0; n < 2 && !err; n++)		/* the second has nothing to do */
 		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 	if (!err)
@@ -316,8 +302,7 @@ static int bound_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= bound_steps(me) && !err; n++) {
 		gy_sim_sleep(rank, (me == slow ? 10 : 1) * STEP_NS);
 		job_step(j->x[me], me);
@@ -328,10 +313,7 @@ static int bound_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	if (!err)
 		err = gyre_delayed_stats(d, &st);
 	j->blocked_ns[me] = st.blocked_ns;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_bound(void **state)
@@ -371,8 +353,7 @@ static int late_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	if (me == 0)
 		gy_sim_sleep(rank, 200 * MS);
 	for (n = 1; n <= steps && !err; n++) {
@@ -381,10 +362,7 @@ static int late_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 	}
 	if (me)		/* it waits for the round of tick 2 */
 		err = err == -ETIMEDOUT ? 0 : -EBADMSG;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 /* Its step is in x, and counts: with an optimizer over rounds, and divided by its steps. */
@@ -423,16 +401,12 @@ static int unweighted_main(struct job *j, struct gy_sim_rank *rank, struct gyre_
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 0; n < 6 && !err; n++) {
 		job_step(j->x[me], me);
 		err = gyre_delayed_tick(d, me, NULL);
 	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_unweighted(void **state)
@@ -464,8 +438,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_unweighted),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/unit/delayed_job.h"
 
 /* ---- F1: applied updates, not gradients ---- */
@@ -201,8 +202,7 @@ static int filter_main(struct job *j, struct gy_sim_rank *rank, struct gyre_cont
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= 60 && !err; n++) {
 		if (n <= 20)
 			job_step(j->x[me], me);
@@ -248,8 +248,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_filter),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

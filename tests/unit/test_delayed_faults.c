@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -490,8 +491,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_wrecks),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

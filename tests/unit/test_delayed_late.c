@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -27,8 +28,7 @@ static int slow_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	if (err)
 		return err;
 	for (n = 1; n <= 60 && !err; n++) {
@@ -38,10 +38,7 @@ static int slow_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 		j->log[me][n] = t.applied << 32 | t.posted;
 		j->blocked_ns[me] += t.blocked_ns;
 	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_slow_fixed(void **state)
@@ -126,7 +123,7 @@ static int waits_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	unsigned n;
 	int err;
 
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= 50 && !err; n++) {
 		gy_sim_sleep(rank, (me ? 1 : 4) * STEP_NS);
 		err = gyre_delayed_tick(d, 1, NULL);
@@ -134,10 +131,7 @@ static int waits_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	if (!err)
 		err = gyre_delayed_stats(d, &st);
 	j->blocked_ns[me] = st.blocked_ns;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_straggler_fixed(void **state)
@@ -159,7 +153,7 @@ static int timeout_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	float before[COUNT];
 	int err;
 
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= 10 && !err; n++) {
 		if (me == 0 && n == 5)
 			gy_sim_sleep(rank, 200 * MS);
@@ -173,10 +167,7 @@ static int timeout_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	}
 	if (!err && me && (late < 4 || late > 40))
 		err = -EBADMSG;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_timeout(void **state)
@@ -210,8 +201,7 @@ static int timeout_drain_main(struct job *j, struct gy_sim_rank *rank, struct gy
 	unsigned n, late = 0;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	if (me == 0)
 		gy_sim_sleep(rank, 200 * MS);
 	for (n = 1; n <= ticks && !err; n++) {
@@ -273,8 +263,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_timeout_drain),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "collectives/delayed/delayed.h"
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 #include "transports/sim/world.h"
@@ -23,15 +24,13 @@
 
 static int straggler_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
 {
-	struct gyre_comm *world = gyre_context_world(ctx);
 	const int me = gy_sim_rank_id(rank);
 	struct gyre_delayed_stats st;
 	struct gyre_delayed *d;
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= (me ? j->ticks : j->ticks / 4) && !err; n++) {
 		gy_sim_sleep(rank, (me ? 1 : 4) * STEP_NS);
 		job_step(j->x[me], me);
@@ -145,8 +144,7 @@ static int abstain_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], world, &d);
+	err = job_open(j, rank, ctx, &d);
 	if (err)
 		return err;
 	if (me == 0)
@@ -165,10 +163,7 @@ static int abstain_main(struct job *j, struct gy_sim_rank *rank, struct gyre_con
 		err = gyre_delayed_tick(d, 0, &t);
 	}
 	memcpy(j->log[me], j->x[me], sizeof(j->x[me]));
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_abstain(void **state)
@@ -306,8 +301,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_gap),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -45,8 +46,7 @@ static int set_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context
 	unsigned n;
 	int err;
 
-	job_begin_x(j->x[me]);
-	err = gyre_delayed_create(&j->attr, j->x[me], gyre_context_world(ctx), &d);
+	err = job_open(j, rank, ctx, &d);
 	for (n = 1; n <= 60 && !err; n++) {
 		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
 		job_step(j->x[me], me);
@@ -65,10 +65,7 @@ static int set_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context
 	}
 	if (!err && (round[0] != 11 || round[1] <= round[0] || round[2] != 40))
 		err = -EBADMSG;
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void test_set(void **state)
@@ -148,10 +145,7 @@ static int trace_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 		trace->posted[n] = t.posted;
 		memcpy(trace->x[n], j->x[me], sizeof(trace->x[n]));
 	}
-	if (!err)
-		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
-	gyre_delayed_destroy(d);
-	return err;
+	return job_close(d, err);
 }
 
 static void trace_run(uint64_t seed, const struct gyre_delayed_attr *attr,
@@ -442,8 +436,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_set_killed),
 	};
 
-	gy_log_set_hook(job_log);
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "collectives/delayed/delayed.h"
+#include "lib/util.h"
 #include "tests/long.h"
 #include "tests/unit/delayed_job.h"
 
@@ -182,13 +183,12 @@ static void test_turns_waiting(void **state)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_turns_waiting),
 	};
 
-	gy_log_set_hook(job_log);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return job_test(argc, argv, tests, GY_ARRAY_SIZE(tests));
 }
