@@ -267,8 +267,9 @@ struct gy_transport_ops {
 
 	/*
 	 * Memory that this transport may be given to send from or expose: pool slabs and the
-	 * user's, whichever transport made it.  An error (device, memlock) is not fatal: expose and
-	 * bulk say -EOPNOTSUPP of it then; of pool memory mem_register has logged what to do.
+	 * user's, whichever transport made it; none overlaps another.  An error (device, memlock)
+	 * is not fatal: expose and bulk say -EOPNOTSUPP of it then; of pool memory mem_register has
+	 * logged what to do.
 	 */
 	int (*mem_register)(struct gy_nic *nic, void *ptr, size_t len);
 	void (*mem_unregister)(struct gy_nic *nic, void *ptr, size_t len);
