@@ -17,7 +17,7 @@ bool suite_is_float(enum gyre_type type)
 	return type >= GYRE_F16;
 }
 
-static uint64_t data_mix(uint64_t a, uint64_t b, uint64_t c)
+static inline uint64_t data_mix(uint64_t a, uint64_t b, uint64_t c)
 {
 	uint64_t z = a + b * UINT64_C(0x9e3779b97f4a7c15) + c * UINT64_C(0xd1342543de82ef95);
 
@@ -30,35 +30,31 @@ static uint64_t data_mix(uint64_t a, uint64_t b, uint64_t c)
 
 /*
  * x as a binary float of so many significand bits (with the hidden one), rounded to nearest even.
+ * The hidden bit counts one exponent up, and so does what rounding carries: subnormals need nothing
+ * of their own.
  */
 static uint64_t data_encode(double x, int bits, int ebits)
 {
-	const int bias = (1 << (ebits - 1)) - 1, emin = 1 - bias;
+	const int emin = 2 - (1 << (ebits - 1));
 	const uint64_t sign = (uint64_t)(signbit(x) != 0) << (bits - 1 + ebits);
 	const uint64_t inf = (((uint64_t)1 << ebits) - 1) << (bits - 1);
-	int e;
-	double m;
+	uint64_t m, half;
+	int e, shift;
 
 	if (isnan(x))
 		return sign | inf | (uint64_t)1 << (bits - 2);
 	if (isinf(x))
 		return sign | inf;
-	if (x == 0)
-		return sign;
-	e = ilogb(x);
-	if (e < emin)
-		e = emin;
-	m = nearbyint(ldexp(fabs(x), bits - 1 - e));	/* in units of the last place */
-	if (m >= ldexp(1, bits)) {
-		m /= 2;
-		e++;
-	}
-	if (e > bias)
-		return sign | inf;
-	if (m < ldexp(1, bits - 1))
-		return sign | (uint64_t)m;		/* subnormal */
-	return sign | (uint64_t)(e + bias) << (bits - 1) |
-	       ((uint64_t)m - ((uint64_t)1 << (bits - 1)));
+	memcpy(&m, &x, sizeof(m));
+	e = (int)(m >> 52 & 2047) - 1023;
+	m = (m & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1) << 52;
+	shift = 53 - bits + (e < emin ? emin - e : 0);
+	if (shift > 54)
+		return sign;			/* less than half of the smallest */
+	half = UINT64_C(1) << (shift - 1);
+	m = (m + half - 1 + (m >> shift & 1)) >> shift;	/* in units of the last place */
+	m += (uint64_t)(e < emin ? 0 : e - emin) << (bits - 1);
+	return sign | (m < inf ? m : inf);
 }
 
 static uint64_t data_float_bits(enum gyre_type type, double x)
@@ -97,7 +93,7 @@ static bool data_is_nan(enum gyre_type type, uint64_t bits)
 }
 
 /* Integers as the 64-bit value that they stand for. */
-static int64_t data_wrap(enum gyre_type type, uint64_t x)
+static inline int64_t data_wrap(enum gyre_type type, uint64_t x)
 {
 	switch (type) {
 	case GYRE_INT8:
@@ -119,7 +115,7 @@ static int64_t data_wrap(enum gyre_type type, uint64_t x)
 
 /* ---- values ---- */
 
-static double data_float(const struct suite_values *v, int rank, size_t i)
+static inline double data_float(const struct suite_values *v, int rank, size_t i)
 {
 	static const double odd[] = { NAN, INFINITY, -INFINITY, 0.0, -0.0, 1.5 };
 	const uint64_t h = data_mix(v->seed, (uint64_t)rank, i);
@@ -142,7 +138,7 @@ static double data_float(const struct suite_values *v, int rank, size_t i)
 	}
 }
 
-static int64_t data_int(const struct suite_values *v, int rank, size_t i)
+static inline int64_t data_int(const struct suite_values *v, int rank, size_t i)
 {
 	const uint64_t h = data_mix(v->seed, (uint64_t)rank, i);
 	const bool is_signed = v->type % 2 == 0;	/* INT8, UINT8, ... */
@@ -211,13 +207,36 @@ static uint64_t data_result(const struct suite_values *v, size_t i)
 				       : (uint64_t)data_reduce_int(v, i);
 }
 
-/* Element k of buf, little-endian. */
-static uint64_t data_get(const char *buf, size_t k, size_t esize)
+/* Element k of buf. */
+static uint64_t data_get(const void *buf, size_t k, size_t esize)
 {
-	uint64_t bits = 0;
+	switch (esize) {
+	case 1:
+		return ((const uint8_t *)buf)[k];
+	case 2:
+		return ((const uint16_t *)buf)[k];
+	case 4:
+		return ((const uint32_t *)buf)[k];
+	default:
+		return ((const uint64_t *)buf)[k];
+	}
+}
 
-	memcpy(&bits, buf + k * esize, esize);
-	return bits;
+static void data_put(void *buf, size_t k, size_t esize, uint64_t bits)
+{
+	switch (esize) {
+	case 1:
+		((uint8_t *)buf)[k] = (uint8_t)bits;
+		break;
+	case 2:
+		((uint16_t *)buf)[k] = (uint16_t)bits;
+		break;
+	case 4:
+		((uint32_t *)buf)[k] = (uint32_t)bits;
+		break;
+	default:
+		((uint64_t *)buf)[k] = bits;
+	}
 }
 
 static bool data_equal(enum gyre_type type, uint64_t is, uint64_t wanted, size_t esize)
@@ -232,11 +251,8 @@ void suite_fill(const struct suite_values *v, int rank, void *buf, size_t first,
 	const size_t esize = gyre_type_size(v->type);
 	size_t k;
 
-	for (k = 0; k < n; k++) {
-		const uint64_t bits = data_input(v, rank, first + k);
-
-		memcpy((char *)buf + k * esize, &bits, esize);
-	}
+	for (k = 0; k < n; k++)
+		data_put(buf, k, esize, data_input(v, rank, first + k));
 }
 
 size_t suite_differs(const struct suite_values *v, int rank, const void *buf, size_t first,

@@ -408,7 +408,7 @@ int main(int argc, char **argv)
 	const char *slow = getenv("GY_TEST_SLOWDOWN");
 	struct options o = {
 		.min_ranks = 1, .max_ranks = 9, .rounds = UINT64_MAX, .cases = 8, .limit = 40,
-		.seconds = test_times(4, 60),
+		.seconds = test_times(3, 40),
 	};
 	const double start = seconds();
 	uint64_t i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_suite_sim.c - the property suite (tests/multi/suite.h) in the simulator: every type,
- * operator, algorithm and number of ranks at small counts, a third of these combinations without
+ * operator, algorithm and number of ranks at small counts, a fifth of these combinations without
  * GY_TEST_LONG=1 or --product; then random rounds until the time is over.
  *
  *	test_suite_sim [--seed S] [--rounds N] [--seconds N] [--ranks N] [--cases N] [--product]
@@ -266,13 +266,13 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	const double start = test_cpu_seconds();
-	double time = test_times(3, 60);
+	double time = test_times(2, 36);
 	uint64_t seed = 1, rounds = UINT64_MAX, i;
 	bool products = argc == 1, random = true;
 	unsigned cases = 6;
 	int opt, nranks = 0, failed = 0;
 
-	product_step = test_times(3, 1);
+	product_step = test_times(5, 1);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 's')
