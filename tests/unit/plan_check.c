@@ -57,15 +57,6 @@ void model_fail(struct model *s, const char *fmt, ...)
 	va_end(ap);
 }
 
-uint64_t model_mix(uint64_t a, uint64_t b)
-{
-	uint64_t x = a * 0x9e3779b97f4a7c15u + (b ^ 0x632be59bd9b4e019u);
-
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-	return x ^ (x >> 31);
-}
-
 uint64_t plan_random(uint64_t *state)
 {
 	return model_mix(++*state, 0);
@@ -116,19 +107,31 @@ struct model_value model_leaf(const struct model *s, int rank, uint64_t id)
 	return (struct model_value){ .sum = h, .tree = h, .valid = true };
 }
 
-/* What element id should be: the input of one rank, or (rank < 0) the sum of all in rank order. */
-static struct model_value check_wanted(const struct model *s, int rank, uint64_t id)
+/* What element id should be of all inputs. */
+static struct model_value check_sum(const struct model *s, uint64_t id)
 {
-	struct model_value sum;
+	struct model_value sum = model_leaf(s, 0, id);
 	int r;
 
-	if (rank >= 0)
-		return model_leaf(s, rank, id);
-	sum = model_leaf(s, 0, id);
 	for (r = 1; r < s->set->nranks; r++)
 		sum = model_reduce(s, sum, model_leaf(s, r, id));
 	sum.finals = s->set->algo->coll != GY_BARRIER;
 	return sum;
+}
+
+static void check_sums(struct model *s)
+{
+	uint32_t i, total = s->off[s->nblocks];
+
+	s->sums = model_alloc(s, total, sizeof(*s->sums));
+	for (i = 0; i < total; i++)
+		s->sums[i] = check_sum(s, i);
+}
+
+/* What element id should be: the input of one rank, or (rank < 0) the sum of all in rank order. */
+static struct model_value check_wanted(const struct model *s, int rank, uint64_t id)
+{
+	return rank < 0 ? s->sums[id] : model_leaf(s, rank, id);
 }
 
 /* n elements of a rank's memory should be elements id, id + 1 ... */
@@ -202,6 +205,7 @@ const char *plan_check(const struct plan_set *set, const struct plan_mode *mode)
 	model_layout(&s);
 	if (!s.why[0])
 		model_run(&s);
+	check_sums(&s);
 	for (r = 0; r < set->nranks && !s.why[0]; r++)
 		check_result(&s, r);
 	if (!s.why[0] && set->algo->coll == GY_ALLREDUCE)

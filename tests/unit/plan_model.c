@@ -185,19 +185,6 @@ static bool model_streams_ready(const struct model_rank *r, const struct model_m
 	return true;
 }
 
-struct model_value model_reduce(const struct model *s, struct model_value a, struct model_value b)
-{
-	a.tree = model_mix(a.tree, b.tree);
-	if (s->set->algo->coll == GY_BARRIER) {
-		a.sum |= b.sum;		/* hearing twice of a rank does no harm */
-		a.tree = 0;
-	} else {
-		a.sum += b.sum;
-	}
-	a.finals += b.finals;
-	return a;
-}
-
 /* Element elem, at position pos, of one input, as it is now. */
 static struct model_value model_read(const struct model *s, const struct model_rank *r,
 				     const struct model_move *sm, uint32_t end, uint32_t pos,

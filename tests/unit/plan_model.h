@@ -61,6 +61,7 @@ struct model {
 	struct model_work *ready;	/* moves that may be able to do something */
 	uint32_t nready;
 	uint64_t random;
+	struct model_value *sums;	/* of each element: what all inputs make in rank order */
 	struct model_arena *arena;
 	char why[256];		/* the first thing that is wrong */
 };
@@ -68,7 +69,6 @@ struct model {
 /* plan_check.c */
 void *model_alloc(struct model *s, size_t n, size_t size);	/* zeroed; lives as long as s */
 __attribute__((format(printf, 2, 3))) void model_fail(struct model *s, const char *fmt, ...);
-uint64_t model_mix(uint64_t a, uint64_t b);
 struct model_value model_leaf(const struct model *s, int rank, uint64_t id);
 
 /* plan_layout.c: block lengths, memory with its inputs, streams, dependents. */
@@ -76,7 +76,29 @@ void model_layout(struct model *s);
 
 /* plan_model.c: runs everything to the end, or until something is wrong. */
 void model_run(struct model *s);
-struct model_value model_reduce(const struct model *s, struct model_value a, struct model_value b);
+
+static inline uint64_t model_mix(uint64_t a, uint64_t b)
+{
+	uint64_t x = a * 0x9e3779b97f4a7c15u + (b ^ 0x632be59bd9b4e019u);
+
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+	return x ^ (x >> 31);
+}
+
+static inline struct model_value model_reduce(const struct model *s, struct model_value a,
+					      struct model_value b)
+{
+	a.tree = model_mix(a.tree, b.tree);
+	if (s->set->algo->coll == GY_BARRIER) {
+		a.sum |= b.sum;		/* hearing twice of a rank does no harm */
+		a.tree = 0;
+	} else {
+		a.sum += b.sum;
+	}
+	a.finals += b.finals;
+	return a;
+}
 
 /* Where the block at a position of a memory end begins in its array; *len: its length. */
 static inline uint32_t model_block(const struct model *s, const struct gy_end *e, uint32_t pos,

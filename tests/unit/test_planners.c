@@ -80,7 +80,7 @@ static int planners_limit(const struct gy_coll_algo *algo)
 static void planners_check(const struct gy_coll_algo *algo, int nranks)
 {
 	const bool no_in = algo->coll == GY_BROADCAST || algo->coll == GY_BARRIER;
-	const int nseeds = (nranks <= 12 ? 6 : nranks <= 32 ? 2 : 1) * (int)test_times(1, 16);
+	const int nseeds = (nranks <= 12 ? 6 : nranks <= 32 ? 2 : 1) * (int)test_times(1, 12);
 	struct plan_set set;
 	int root, in_place;
 
