@@ -58,6 +58,7 @@ struct round {
 	bool gyre_mem;
 	enum what only;		/* WHATS: all */
 	unsigned long reps;	/* of a window, for small operations */
+	uint64_t seed;
 	/* rank 0 writes, the others read after the next meeting */
 	struct heap_count before;
 	bool clean;
@@ -272,19 +273,30 @@ static bool spec_exists(const struct round *round, const struct spec *spec)
 	return !spec->in_place || spec->what < BROADCAST;
 }
 
+/*
+ * Without GY_TEST_LONG=1 what can be in place is so with every other of form and size, which of
+ * them the seed says.
+ */
+static bool spec_is_drawn(const struct round *round, const struct spec *spec, unsigned size)
+{
+	return test_is_long() || spec->what >= BROADCAST ||
+	       spec->in_place == (spec->what + spec->how + size + round->seed) % 2;
+}
+
 static int seat_specs(struct seat *s)
 {
 	static const size_t bytes[] = { 8, 1024, 24 << 10, 400 << 10 };
 	struct spec spec = { .in_place = false };
-	unsigned i;
+	unsigned i, size;
 	int err = 0;
 
 	for (i = 0; i < WHATS * HOWS * 2 * GY_ARRAY_SIZE(bytes) && !err; i++) {
 		spec.what = (enum what)(i % WHATS);
 		spec.how = (enum how)(i / WHATS % HOWS);
 		spec.in_place = i / WHATS / HOWS % 2;
-		spec.bytes = bytes[i / WHATS / HOWS / 2];
-		if (spec_exists(s->round, &spec))
+		size = i / WHATS / HOWS / 2;
+		spec.bytes = bytes[size];
+		if (spec_exists(s->round, &spec) && spec_is_drawn(s->round, &spec, size))
 			err = seat_spec(s, &spec);
 	}
 	return err;
@@ -342,7 +354,7 @@ static int thread_main(struct inproc_rank *r, void *arg)
 	return 0;
 }
 
-static int thread_round(const char *transport, int nranks, bool gyre_mem, const char *progress)
+static int thread_round(const char *transport, uint64_t seed, int nranks, bool gyre_mem)
 {
 	static struct inproc job;
 	struct round round = {
@@ -350,11 +362,12 @@ static int thread_round(const char *transport, int nranks, bool gyre_mem, const 
 		.nranks = nranks,
 		.gyre_mem = gyre_mem,
 		.only = WHATS,
-		.reps = test_times(12, 200),
+		.reps = test_times(12, 64),
+		.seed = seed,
 	};
 
 	inproc_init(&job, nranks, transport);
-	inproc_set(&job, "progress", progress);
+	inproc_set(&job, "progress", gyre_mem ? "thread" : "manual");
 	return round_report(&round, inproc_run(&job, thread_main, &round));
 }
 
@@ -371,8 +384,7 @@ static int thread_rounds(const char *transport, uint64_t seed)
 		const bool three = i & 1, gyre_mem = i & 2;
 
 		if (test_is_long() || (three == gyre_mem) == seed % 2)
-			err = thread_round(transport, 2 + three, gyre_mem,
-					   gyre_mem ? "thread" : "manual");
+			err = thread_round(transport, seed / 2 + i, 2 + three, gyre_mem);
 	}
 	return err;
 }
@@ -417,6 +429,7 @@ static int sim_round(int nranks, unsigned caps, uint64_t seed, enum what only,
 
 	r.base.gyre_mem = seed % 2;
 	r.base.reps = test_times(8, 16);
+	r.base.seed = seed;
 	gy_config_init(&r.cfg);
 	if (algorithm) {
 		snprintf(text, sizeof(text), "%s=%s", what_names[only], algorithm);
