@@ -18,12 +18,22 @@ same() {
 	fi
 }
 
+# over PID: it has ended.  Orphans stay zombies until init looks, which may take it seconds.
+over() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+	[[ ${stat##*) } == Z* ]]
+}
+
 # gone WHAT PID...: these processes end, soon
 gone() {
-	local what=$1 pid
+	local what=$1 pid end=$((SECONDS + 20))
 	shift
 	for pid in "$@"; do
-		timeout 20 tail -s 0.02 --pid="$pid" -f /dev/null || { fail "$what: $pid is left"; kill -9 "$pid"; }
+		until over "$pid"; do
+			[ $SECONDS -lt $end ] || { fail "$what: $pid is left"; kill -9 "$pid"; break; }
+			sleep 0.02
+		done
 	done
 }
 
