@@ -92,10 +92,10 @@ refused -n 4 --method dts --delay 1 --period 1 --replay "$work/headless.json"
 grep -q 'not the log of a run with --adapt' "$work/refused" || fail "headless: $(cat "$work/refused")"
 
 # Ranks at their own pace settle at different times; their rates are still no more than all can do, which
-# is 50 steps/s of three and 12.5 of one, and a little by which steps make up for late ones.
-if learn settled --method lasgd --step-time 20 --straggler 0:4 --settle 14; then
+# is 100 steps/s of three and 25 of one, and a little by which steps make up for late ones.
+if learn settled --method lasgd --step-time 10 --straggler 0:4 --settle 14 --limit 1920; then
 	echo "settled: $(field settled steps_per_s) steps/s, $(field settled blocked_share) blocked"
-	holds "$(field settled steps_per_s) > 1 && $(field settled steps_per_s) < 170" "rate after --settle"
+	holds "$(field settled steps_per_s) > 1 && $(field settled steps_per_s) < 340" "rate after --settle"
 fi
 
 # no_rates NAME RANK: a rank that did not settle leaves no rates, and the run says which it was.
