@@ -442,7 +442,7 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	const double start = test_cpu_seconds();
-	double time = test_times(2, 40);
+	double time = test_times(2, 30);
 	uint64_t seed = 1, rounds = UINT64_MAX, i;
 	struct gy_sim_stats stats;
 	int opt, failed = 0;

@@ -675,7 +675,7 @@ int main(int argc, char **argv)
 		{ "verbose", 0, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	uint64_t seed = 1, nseeds = test_times(1, 3), i;
+	uint64_t seed = 1, nseeds = test_times(1, 2), i;
 	const char *only = NULL;
 	int opt, err = 0;
 

@@ -427,7 +427,7 @@ static void round_run(enum fuzz_mode mode, uint64_t seed)
 static void rounds(enum fuzz_mode mode)
 {
 	const char *from = getenv("GYRE_TEST_SEED"), *n = getenv("GYRE_TEST_ROUNDS");
-	const double time = test_is_long() ? 7 : 0.4, start = test_cpu_seconds();
+	const double time = test_is_long() ? 5 : 0.4, start = test_cpu_seconds();
 	uint64_t seed = from ? strtoull(from, NULL, 0) : (uint64_t)mode * 1000000, i;
 	const uint64_t max = n ? strtoull(n, NULL, 0) : UINT64_MAX;
 
