@@ -257,7 +257,8 @@ int job_constant_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 		gy_sim_sleep(rank, gy_sim_random(rank) % STEP_NS);
 		job_step(j->x[me], me);
 		err = gyre_delayed_tick(d, 1, &t);
-		if (!err && (t.tick != n || t.applied != k))
+		if (!err && (t.tick != n || t.applied != k || t.posted != n / p ||
+			     t.inflight != n / p - k || (t.napplied && t.staleness != delay)))
 			err = -EBADMSG;
 		for (i = 0; i < COUNT && !err; i++) {
 			const float want = job_initial(i) +

@@ -109,6 +109,7 @@ static int modes_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	const int me = gy_sim_rank_id(rank);
 	const bool free = led && j->attr.apply != GYRE_APPLY_FIXED;
 	const unsigned ticks = free ? 15 + (unsigned)me * 5 : 20;
+	float left[COUNT];
 	struct gyre_delayed *d;
 	unsigned n, phase;
 	int err;
@@ -116,7 +117,10 @@ static int modes_main(struct job *j, struct gy_sim_rank *rank, struct gyre_conte
 	err = job_open(j, rank, ctx, &d);
 	for (phase = 0; phase < 3 && !err; phase++) {
 		for (n = 1; n <= ticks && !err; n++) {
+			memcpy(left, j->x[me], sizeof(left));
 			gy_sim_sleep(rank, gy_sim_random(rank) % (STEP_NS * (unsigned)(me + 1)));
+			if (memcmp(left, j->x[me], sizeof(left)))
+				return -EBADMSG;	/* x is the caller's between calls */
 			job_step(j->x[me], me);
 			err = gyre_delayed_tick(d, (double)(gy_sim_random(rank) % 3), NULL);
 			if (!err && j->attr.trigger == GYRE_TRIGGER_MANUAL && n % 5 == 0)

@@ -23,6 +23,11 @@ struct wrong {
 	const char *says;		/* what the log must have */
 };
 
+static int wrong_outer(void *arg, const struct gyre_round *round, void *anchor)
+{
+	return 0;
+}
+
 static void spoil_size(struct gyre_delayed_attr *a, int rank)
 {
 	a->size = 8;
@@ -160,6 +165,65 @@ static void spoil_switch_ring(struct gyre_delayed_attr *a, int rank)
 	a->ring = 4;
 }
 
+static void spoil_payload(struct gyre_delayed_attr *a, int rank)
+{
+	a->payload = GYRE_PAYLOAD_MODEL;
+	a->delay = 1;
+	a->outer_lr = 1;
+}
+
+static void spoil_two_outers(struct gyre_delayed_attr *a, int rank)
+{
+	gyre_diloco_attr(a, 4, 0.5, 0.5, 0);
+	a->count = COUNT;
+	a->outer = wrong_outer;
+}
+
+static void spoil_model_ring(struct gyre_delayed_attr *a, int rank)
+{
+	a->payload = GYRE_PAYLOAD_MODEL;
+	a->delay = 1;
+	a->ring = 2;
+}
+
+static void spoil_model_overwrite(struct gyre_delayed_attr *a, int rank)
+{
+	a->payload = GYRE_PAYLOAD_MODEL;
+	a->merge = GYRE_MERGE_OVERWRITE;
+	a->delay = a->period = 3;
+}
+
+static void spoil_min_steps(struct gyre_delayed_attr *a, int rank)
+{
+	a->trigger = GYRE_TRIGGER_READY_ALL;
+}
+
+static void spoil_quorum_fixed(struct gyre_delayed_attr *a, int rank)
+{
+	a->trigger = GYRE_TRIGGER_QUORUM;
+	a->min_steps = a->quorum = 1;
+}
+
+static void spoil_quorum_model(struct gyre_delayed_attr *a, int rank)
+{
+	spoil_quorum_fixed(a, rank);
+	a->apply = GYRE_APPLY_ARRIVAL;
+	a->payload = GYRE_PAYLOAD_MODEL;
+}
+
+/* AGREED, and nothing that says how late. */
+static void spoil_max_delay(struct gyre_delayed_attr *a, int rank)
+{
+	a->apply = GYRE_APPLY_AGREED;
+	a->margin = 2;
+}
+
+static void spoil_adapt(struct gyre_delayed_attr *a, int rank)
+{
+	a->flags = GYRE_DELAYED_ADAPT;
+	a->apply = GYRE_APPLY_ARRIVAL;
+}
+
 static void differ_switch(struct gyre_delayed_attr *a, int rank)
 {
 	a->switch_tick = rank == 1 ? 6 : 5;
@@ -211,6 +275,15 @@ static const struct wrong wrongs[] = {
 	{ spoil_switch_trigger, "switch_tick needs trigger PERIOD" },
 	{ spoil_switch_adapt, "ADAPT chooses the period itself: switch_tick 5" },
 	{ spoil_switch_ring, "ring is 4: delay 9 and period 2 need 5" },
+	{ spoil_payload, "outer, outer_lr needs payload DELTA" },
+	{ spoil_two_outers, "outer and outer_lr 0.5: only one of them" },
+	{ spoil_model_ring, "payload MODEL has one round in flight: ring 2" },
+	{ spoil_model_overwrite, "MODEL with OVERWRITE needs delay < period: delay 3, period 3" },
+	{ spoil_min_steps, "min_steps is 0" },
+	{ spoil_quorum_fixed, "trigger QUORUM needs apply AGREED or ARRIVAL" },
+	{ spoil_quorum_model, "trigger QUORUM needs payload DELTA" },
+	{ spoil_max_delay, "apply AGREED needs max_delay >= margin: 0, 2" },
+	{ spoil_adapt, "ADAPT needs PERIOD, FIXED, DELTA and ADD_DIFF" },
 	{ differ_switch, "switch_tick is 5 on rank 0, and 6 on rank 1" },
 	{ differ_delay, "delay is 2 on rank 0, and 3 on rank 2" },
 	{ differ_count, "count is 37 on rank 0, and 36 on rank 1" },

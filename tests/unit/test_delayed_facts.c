@@ -155,6 +155,38 @@ static void test_heavy_ball(void **state)
 	}
 }
 
+/* ---- F3: models are averaged right with one round in flight only ---- */
+
+/*
+ * How far two models are apart after 40 steps, of which only the first 10 moved them apart.  Each
+ * step's round comes delay steps later, with what was x then, or what had been done in that step.
+ */
+static double apart_after(unsigned delay, bool model)
+{
+	double apart = 0, sent[41] = { 0 };
+	unsigned n;
+
+	for (n = 1; n <= 40; n++) {
+		const double done = n <= 10 ? 1 : 0;
+
+		apart += done;
+		apart -= n > delay ? sent[n - delay] : 0;
+		sent[n] = model ? apart : done;
+	}
+	return fabs(apart);
+}
+
+static void test_model_rounds(void **state)
+{
+	unsigned delay;
+
+	assert_true(apart_after(1, true) <= 1);
+	for (delay = 1; delay <= 6; delay++)
+		assert_true(apart_after(delay, false) == 0);
+	for (delay = 3; delay <= 6; delay++)	/* corrected again for what is under way */
+		assert_true(apart_after(delay, true) > 10);
+}
+
 /* ---- oracle 7: what a filter leaves out comes later ---- */
 
 /* The largest quarter of the elements goes. */
@@ -245,6 +277,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rate_drop),
 		cmocka_unit_test(test_heavy_ball),
+		cmocka_unit_test(test_model_rounds),
 		cmocka_unit_test(test_filter),
 	};
 

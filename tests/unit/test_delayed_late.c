@@ -35,6 +35,9 @@ static int slow_main(struct job *j, struct gy_sim_rank *rank, struct gyre_contex
 		gy_sim_sleep(rank, gy_sim_random(rank) % (10 * STEP_NS));
 		job_step(j->x[me], me);
 		err = gyre_delayed_tick(d, 1, &t);
+		/* nobody drains yet */
+		if (n <= 30 && j->attr.max_delay && t.staleness > j->attr.max_delay)
+			err = -EBADMSG;
 		j->log[me][n] = t.applied << 32 | t.posted;
 		j->blocked_ns[me] += t.blocked_ns;
 	}
@@ -110,6 +113,24 @@ static void test_slow_arrival(void **state)
 		for (r = 0; r < 4; r++)
 			assert_int_equal(j.blocked_ns[r], 0);
 		assert_true(j.log[0][60] >> 32 > 0);
+	}
+}
+
+/* A rank is max_delay ticks ahead of a round at most, and waits for that. */
+static void test_slow_bound(void **state)
+{
+	uint64_t seed;
+
+	for (seed = 1; seed <= 6; seed++) {
+		struct job j = slow_job(seed);
+
+		j.attr.apply = GYRE_APPLY_ARRIVAL;
+		j.attr.max_delay = 1 + (uint32_t)seed % 4;
+		if (seed % 2)
+			j.attr.payload = GYRE_PAYLOAD_MODEL;
+		assert_int_equal(job_run(&j), 0);
+		job_check_equal(&j);
+		assert_true(j.blocked_ns[0] > 0);
 	}
 }
 
@@ -258,6 +279,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_slow_fixed),
 		cmocka_unit_test(test_slow_agreed),
 		cmocka_unit_test(test_slow_arrival),
+		cmocka_unit_test(test_slow_bound),
 		cmocka_unit_test(test_straggler_fixed),
 		cmocka_unit_test(test_timeout),
 		cmocka_unit_test(test_timeout_drain),

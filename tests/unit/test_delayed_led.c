@@ -190,6 +190,70 @@ static void test_abstain(void **state)
 	}
 }
 
+/* ---- QUORUM: a round waits grace_ms for those that are not ready, and no longer ---- */
+
+#define GRACE_MS 50u
+
+static int grace_outer(void *arg, const struct gyre_round *round, void *anchor)
+{
+	uint64_t *log = arg;
+
+	if (round->round == 1)
+		log[0] = (uint64_t)round->weight_sum;
+	return 0;
+}
+
+/* Two ranks are ready at once, the third after `ticks` milliseconds. */
+static int grace_main(struct job *j, struct gy_sim_rank *rank, struct gyre_context *ctx)
+{
+	const int me = gy_sim_rank_id(rank);
+	struct gyre_delayed_attr attr = j->attr;
+	struct gyre_tick t = { .applied = 0 };
+	struct gyre_delayed *d;
+	unsigned n;
+	int err;
+
+	attr.outer_arg = j->log[me];
+	err = gyre_delayed_create(&attr, j->x[me], gyre_context_world(ctx), &d);
+	if (me == 2)
+		gy_sim_sleep(rank, j->ticks * STEP_NS);
+	for (n = 0; n < 1000 && !t.applied && !err; n++) {
+		err = gyre_delayed_tick(d, n == 0, &t);
+		gy_sim_sleep(rank, STEP_NS);
+	}
+	j->log[me][1] = n;
+	return job_close(d, err);
+}
+
+static void test_grace(void **state)
+{
+	uint64_t seed;
+	int r;
+
+	for (seed = 1; seed <= 4; seed++) {
+		const bool early = seed % 2;
+		struct job j = {
+			.nranks = 3,
+			.seed = 2 * seed,
+			.attr = job_attr(0, 0),
+			.fn = grace_main,
+			.ticks = early ? GRACE_MS / 5 : 2 * GRACE_MS,
+		};
+		const unsigned starts = early ? j.ticks : GRACE_MS;
+
+		j.attr.trigger = GYRE_TRIGGER_QUORUM;
+		j.attr.apply = GYRE_APPLY_ARRIVAL;
+		j.attr.min_steps = 1;
+		j.attr.quorum = 2;
+		j.attr.grace_ms = GRACE_MS;
+		j.attr.outer = grace_outer;
+		assert_int_equal(job_run(&j), 0);
+		for (r = 0; r < j.nranks; r++)
+			assert_int_equal(j.log[r][0], early ? 3 : 2);
+		assert_in_range(j.log[1][1], starts, starts + GRACE_MS / 2);
+	}
+}
+
 /* ---- rounds that begin while a rank posts ---- */
 
 /*
@@ -298,6 +362,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_straggler),
 		cmocka_unit_test(test_fresh),
 		cmocka_unit_test(test_abstain),
+		cmocka_unit_test(test_grace),
 		cmocka_unit_test(test_gap),
 	};
 
