@@ -6,6 +6,14 @@ TEST_LIMITS = \
 	test_faults=120 test_faults_sim=120 test_multi=120 test_shm=120 test_suite_sim=120 \
 	train_default.sh=120 train_methods.sh=180
 
+# Those that take longest in the long run come first, so that no processor waits for another in the end.
+LONG_TESTS += %D%/multi/test_conformance %D%/multi/test_delayed
+if HAVE_TRAIN
+LONG_TESTS += %D%/multi/train_methods.sh %D%/multi/train_default.sh
+endif
+LONG_TESTS += %D%/multi/test_big.sh %D%/multi/test_multi %D%/unit/test_suite_sim \
+	%D%/unit/test_faults_sim %D%/unit/test_agree %D%/unit/test_noalloc %D%/unit/test_ladders
+
 EXTRA_DIST += $(script_tests) \
 	%D%/check-cppcheck.sh \
 	%D%/check-format.sh \
@@ -74,8 +82,7 @@ script_tests = \
 	%D%/multi/test_info.sh \
 	%D%/multi/test_readme.sh \
 	%D%/multi/test_training.sh
-LONG_TESTS += %D%/multi/instructions.sh %D%/multi/test_big.sh %D%/multi/test_vanished.sh \
-	%D%/multi/test_wan.sh
+LONG_TESTS += %D%/multi/instructions.sh %D%/multi/test_vanished.sh %D%/multi/test_wan.sh
 
 if HAVE_TRAIN
 unit_tests += \
@@ -83,7 +90,6 @@ unit_tests += \
 	%D%/unit/test_train_input \
 	%D%/unit/test_train_run
 script_tests += %D%/multi/train.sh %D%/multi/train_methods.sh
-LONG_TESTS += %D%/multi/train_default.sh %D%/multi/train_methods.sh
 endif
 
 if HAVE_VERBS
@@ -133,7 +139,6 @@ LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_drain \
 # And with processes.
 check_PROGRAMS += %D%/multi/test_delayed
 TESTS += %D%/multi/test_delayed
-LONG_TESTS += %D%/multi/test_delayed
 %C%_multi_test_delayed_SOURCES = \
 	%D%/multi/delayed_killed.c \
 	%D%/multi/delayed_oracles.c \
@@ -171,7 +176,6 @@ TESTS += %D%/unit/test_engine_stress
 %C%_unit_test_engine_stress_LDADD = libgy.la
 check_PROGRAMS += %D%/unit/test_ladders %D%/unit/test_noalloc
 TESTS += %D%/unit/test_ladders %D%/unit/test_noalloc
-LONG_TESTS += %D%/unit/test_ladders %D%/unit/test_noalloc
 %C%_unit_test_ladders_SOURCES = %D%/unit/test_ladders.c $(inproc_sources)
 %C%_unit_test_ladders_LDADD = libgy.la
 %C%_unit_test_ladders_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log
@@ -186,7 +190,6 @@ LONG_TESTS += %D%/unit/test_ladders %D%/unit/test_noalloc
 # One suite for every transport.  It has the upcalls itself, so nothing that defines them may be linked.
 check_PROGRAMS += %D%/multi/test_conformance
 TESTS += %D%/multi/test_conformance
-LONG_TESTS += %D%/multi/test_conformance
 %C%_multi_test_conformance_SOURCES = \
 	%D%/multi/conformance.c \
 	%D%/multi/conformance.h \
@@ -214,7 +217,6 @@ suite_sim_sources = $(suite_sources) \
 	%D%/unit/suite_sim.h
 check_PROGRAMS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
-LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_sim
 %C%_multi_test_multi_SOURCES = %D%/multi/test_multi.c $(suite_sources)
 %C%_multi_test_multi_LDADD = libgyre.la -lm
 %C%_unit_test_suite_sim_SOURCES = %D%/unit/test_suite_sim.c $(suite_sim_sources)
@@ -225,7 +227,6 @@ LONG_TESTS += %D%/multi/test_multi %D%/unit/test_faults_sim %D%/unit/test_suite_
 # Agreement and shrinking, in the simulator.
 check_PROGRAMS += %D%/unit/test_agree
 TESTS += %D%/unit/test_agree
-LONG_TESTS += %D%/unit/test_agree
 %C%_unit_test_agree_SOURCES = %D%/unit/test_agree.c
 %C%_unit_test_agree_LDADD = libgy.la
 %C%_unit_test_agree_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=gy_log

@@ -26,7 +26,7 @@
 #include "tests/multi/delayed_work.h"
 
 #define DRAWN 6 /* seeds for each work that draws, and transport */
-#define DRAWN_LONG 200
+#define DRAWN_LONG 100
 
 double delayed_seconds(void)
 {
