@@ -28,7 +28,8 @@ static void save_take_round(const struct gy_round *r, struct gy_save_round *s)
 	*s = (struct gy_save_round){
 		.flags = (r->contributes ? GY_SAVE_CONTRIBUTES : 0) |
 			 (r->in_place ? GY_SAVE_IN_PLACE : 0) |
-			 (r->averaged ? GY_SAVE_AVERAGED : 0),
+			 (r->averaged ? GY_SAVE_AVERAGED : 0) |
+			 (r->abstains ? GY_SAVE_ABSTAINS : 0),
 		.post_tick = r->post_tick,
 		.apply_tick = r->apply_tick,
 		.taken_before = r->taken_before,
@@ -248,6 +249,7 @@ static void load_round(struct gyre_delayed *d, uint64_t k, const struct gy_save_
 	r->contributes = s->flags & GY_SAVE_CONTRIBUTES;
 	r->in_place = s->flags & GY_SAVE_IN_PLACE;
 	r->averaged = k <= keep && s->flags & GY_SAVE_AVERAGED;
+	r->abstains = s->flags & GY_SAVE_ABSTAINS;
 	r->nstarted = r->ndone = 0;
 	r->post_tick = s->post_tick;
 	r->apply_tick = s->apply_tick;

@@ -17,7 +17,12 @@
 #define GY_SAVE_FIELDS 32					/* at most */
 
 /* Of a round in flight. */
-enum { GY_SAVE_CONTRIBUTES = 1, GY_SAVE_IN_PLACE = 2, GY_SAVE_AVERAGED = 4 };
+enum {
+	GY_SAVE_CONTRIBUTES = 1,
+	GY_SAVE_IN_PLACE = 2,
+	GY_SAVE_AVERAGED = 4,
+	GY_SAVE_ABSTAINS = 8
+};
 
 struct gy_save_round {
 	uint64_t flags, post_tick, apply_tick, taken_before, post_before;

@@ -446,6 +446,55 @@ static void test_wrong(void **state)
 	save_job(&second);
 }
 
+/* FRESH: ranks post with weight 0, are saved, and contribute after all when they are loaded. */
+static int save_abstain_main(struct gy_sim_rank *rank, void *arg)
+{
+	const int me = gy_sim_rank_id(rank);
+	struct saved *const s = &save_memory[me];
+	struct gyre_delayed_stats st = { .abstained = 0 };
+	struct gyre_delayed_attr a;
+	struct gyre_context *ctx;
+	struct gyre_delayed *d[2] = { NULL, NULL };
+	struct gy_config cfg;
+	unsigned n;
+	int err;
+
+	gyre_lasgd_attr(&a, 1);
+	a.count = COUNT;
+	gy_config_init(&cfg);
+	err = gy_sim_context(rank, &cfg, &ctx);
+	if (err)
+		return err;
+	for (n = 0; n < 2 && !err; n++) {
+		err = gyre_delayed_create(&a, s->x, gyre_context_world(ctx), &d[n]);
+		if (!err && n)
+			err = gyre_delayed_load(d[n], save_from, s);
+		if (!err && me)		/* rank 0 is not ready: no round begins */
+			err = gyre_delayed_tick(d[n], n, NULL);
+		if (!err)
+			err = gyre_delayed_stats(d[n], &st);
+		if (!err && st.abstained != (me && !n))
+			err = -EINVAL;
+		if (!err)
+			err = gyre_barrier(gyre_context_world(ctx));
+		if (!err && !n)
+			err = gyre_delayed_save(d[n], save_to, s);
+	}
+	gyre_delayed_destroy(d[0]);
+	gyre_delayed_destroy(d[1]);
+	gyre_context_destroy(ctx);
+	return err;
+}
+
+static void test_abstained(void **state)
+{
+	struct gy_sim_attr sim;
+
+	save_reset();
+	gy_sim_attr_init(&sim, RANKS, 1);
+	assert_int_equal(gy_sim_run(&sim, save_abstain_main, NULL), 0);
+}
+
 static int save_full_main(struct gy_sim_rank *rank, void *arg)
 {
 	struct gyre_delayed_attr a = save_attr(2, 1);
@@ -489,6 +538,7 @@ int main(void)
 		cmocka_unit_test(test_periods),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_ready),
+		cmocka_unit_test(test_abstained),
 		cmocka_unit_test(test_impossible),
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_arguments),
