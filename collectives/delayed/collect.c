@@ -78,7 +78,7 @@ int gy_standing_gather(struct gyre_delayed *d, const struct gy_delayed_call *cal
 	int err;
 
 	gy_engine_enter(e);
-	d->called = d->calls_over + 1;
+	d->called = gy_max(d->called, d->calls_over + 1);
 	gy_rounds_pump(d);
 	standing_of(d, own);
 	gy_engine_exit(e);

@@ -177,6 +177,15 @@ static bool member_tell(struct gyre_delayed *d)
 
 /* ---- the port ---- */
 
+/* Who has ended a call that this rank is still in may be in the next one, and no further. */
+static int hear_call(struct gyre_delayed *d, uint64_t call)
+{
+	if (call > d->calls_over + 2)
+		return -EPROTO;
+	d->called = gy_max(d->called, call);
+	return 0;
+}
+
 static int leader_hear(struct gyre_delayed *d, int rank, const struct gy_hdr *hdr)
 {
 	struct gy_delayed_member *m = &d->members[rank];
@@ -195,8 +204,7 @@ static int leader_hear(struct gyre_delayed *d, int rank, const struct gy_hdr *hd
 		return 0;
 	case ROUND_CALL:
 		m->told_call = gy_max(m->told_call, hdr->off);
-		d->called = gy_max(d->called, hdr->off);
-		return 0;
+		return hear_call(d, hdr->off);
 	default:
 		return -EPROTO;
 	}
@@ -216,8 +224,8 @@ static int member_hear(struct gyre_delayed *d, const struct gy_hdr *hdr)
 		gy_round_commit(d, hdr->off, hdr->count);
 		return 0;
 	case ROUND_CALL:
-		d->called = d->said_call = gy_max(d->called, hdr->off);
-		return 0;
+		d->said_call = gy_max(d->said_call, hdr->off);
+		return hear_call(d, hdr->off);
 	default:
 		return -EPROTO;
 	}
