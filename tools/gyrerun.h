@@ -35,7 +35,7 @@ enum gr_bind { GR_BIND_AUTO, GR_BIND_CORE, GR_BIND_NONE };
 struct gr_out {
 	int fd;
 	bool file;		/* a plain file never blocks */
-	bool broken;		/* nobody reads it any more */
+	int broken;		/* the errno of a write that failed: no more are tried */
 	char *buf;
 	size_t len, size;
 };

@@ -65,7 +65,7 @@ void gr_out_flush(struct gr_out *o)
 		if (w < 0 && (errno == EINTR || errno == EAGAIN))
 			break;
 		if (w < 0) {
-			o->broken = true;
+			o->broken = errno;
 			o->len = 0;
 			return;
 		}

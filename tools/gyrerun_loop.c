@@ -328,6 +328,19 @@ static int loop_fill(const struct gr_job *job, struct pollfd *pfds)
 	return n;
 }
 
+/* Output that nobody reads ends us as SIGPIPE would have done; a full disk, with a message. */
+static void loop_on_broken(struct gr_job *job)
+{
+	if (job->out.broken == EPIPE) {
+		gr_job_end(job, 128 + SIGPIPE);
+		return;
+	}
+	if (!job->ending)
+		gr_say(&job->err, "cannot write the output of ranks: %s",
+		       strerror(job->out.broken));
+	gr_job_end(job, GR_EXIT_SELF);
+}
+
 static void loop_on_events(struct gr_job *job, const struct pollfd *pfds)
 {
 	struct signalfd_siginfo si;
@@ -350,8 +363,8 @@ static void loop_on_events(struct gr_job *job, const struct pollfd *pfds)
 			loop_on_signal(job, (int)si.ssi_signo);
 	gr_out_flush(&job->out);
 	gr_out_flush(&job->err);
-	if (job->out.broken)		/* as SIGPIPE would have done */
-		gr_job_end(job, 128 + SIGPIPE);
+	if (job->out.broken)
+		loop_on_broken(job);
 }
 
 int gr_loop_run(struct gr_job *job)

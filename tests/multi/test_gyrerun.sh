@@ -120,6 +120,13 @@ expect 0 "much output" "$gyrerun" -n 2 sh -c 'head -c 3000000 /dev/zero | tr "\0
 [ "$(wc -c <out)" = 6000000 ] || fail "much output: $(wc -c <out)"
 timeout 30 "$gyrerun" -n 2 yes 2>err | head -n 1 >out
 [ "${PIPESTATUS[0]}" = 141 ] || fail "nobody reads: ${PIPESTATUS[0]}"
+if [ -w /dev/full ]; then
+	timeout 30 "$gyrerun" -n 2 yes >/dev/full 2>err
+	status=$?
+	[ $status = 125 ] || fail "a full disk: status $status"
+	says "a full disk" err "cannot write the output of ranks: No space left on device"
+	[ "$(wc -l <err)" = 1 ] || fail "a full disk: $(cat err)"
+fi
 
 # ---- input ----
 seq 200000 >numbers
