@@ -117,5 +117,5 @@ const struct bench_op *bench_op_find(const char *name)
 	for (i = 0; i < sizeof(bench_ops) / sizeof(bench_ops[0]); i++)
 		if (!strcmp(bench_ops[i].name, name))
 			return &bench_ops[i];
-	return NULL;
+	return strcmp(name, "broadcast") ? NULL : bench_op_find("bcast");
 }

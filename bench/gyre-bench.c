@@ -207,7 +207,8 @@ static void bench_usage(FILE *to)
 		"      --mem heap|gyre           where buffers come from (default heap)\n"
 		"  -t, --type TYPE               f32 (default), f64, f16, bf16, int8 ... uint64\n"
 		"  -o, --op OP                   sum, prod, min, max or avg (default sum)\n"
-		"%s",
+		"%s"
+		"  -h, --help; -V, --version\n",
 		bench_op_names, proto_help);
 }
 
@@ -291,17 +292,24 @@ static int bench_options(struct bench_options *opt, int argc, char **argv)
 		{ "transport", required_argument, NULL, BENCH_TRANSPORT },
 		{ "wan", required_argument, NULL, BENCH_WAN },
 		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c, i, err = 0;
 
-	while (!err && (c = getopt_long(argc, argv, PROTO_SHORT "n:t:o:h", options, NULL)) != -1) {
+	while (!err && (c = getopt_long(argc, argv, PROTO_SHORT "n:t:o:hV", options, NULL)) != -1) {
 		if (c == 'h')
 			return 1;
+		if (c == 'V') {
+			printf("gyre-bench (gyre) %s\n", gyre_version());
+			exit(PROTO_OK);
+		}
 		err = bench_option(opt, c, optarg);
 	}
-	if (!err && optind == argc)
+	if (!err && optind == argc) {
+		fprintf(stderr, "gyre-bench: which benchmark?\n");
 		err = -EINVAL;
+	}
 	for (i = optind; !err && i < argc; i++) {
 		if (!bench_op_find(argv[i])) {
 			fprintf(stderr, "gyre-bench: no benchmark '%s'\n", argv[i]);
@@ -309,7 +317,7 @@ static int bench_options(struct bench_options *opt, int argc, char **argv)
 		}
 	}
 	err = err ? err : bench_label(opt);
-	return err ? err : proto_default_sizes(&opt->proto, 8, 16 << 20);
+	return err ? err : proto_default_sizes(&opt->proto, 8, PROTO_MAX_SIZE);
 }
 
 int main(int argc, char **argv)

@@ -208,7 +208,7 @@ static int limits_choose(struct limits_plan *plan, const char *name)
 static int limits_bind_option(struct limits_plan *plan, const char *arg)
 {
 	if (strcmp(arg, "core") && strcmp(arg, "none")) {
-		fprintf(stderr, "--bind: '%s' is neither core nor none\n", arg);
+		fprintf(stderr, "gyre-limits: --bind: '%s' is neither core nor none\n", arg);
 		return -EINVAL;
 	}
 	plan->bind = !strcmp(arg, "core");
@@ -251,7 +251,7 @@ static int limits_options(struct limits_plan *plan, int argc, char **argv)
 		err = limits_choose(plan, NULL);
 	for (; !err && optind < argc; optind++)
 		err = limits_choose(plan, argv[optind]);
-	return err ? err : proto_default_sizes(&plan->opt, 8, 16 << 20);
+	return err ? err : proto_default_sizes(&plan->opt, 8, PROTO_MAX_SIZE);
 }
 
 static int limits_map(struct limits_plan *plan)

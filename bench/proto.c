@@ -5,6 +5,7 @@
  * The ranks must run an operation equally often, so every count that depends on a clock goes
  * through ops->max first; an error of one rank does as well, or the others would wait for it.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@
 #define PROTO_PROBE_RUNS 4
 
 const char proto_help[] =
-	"  -m, --message-size [MIN:]MAX  sizes in bytes, doubling; K, M and G are powers of 1024\n"
+	"  -m, --message-size [MIN:]MAX  sizes in bytes, doubling; K, M and G are powers of 1024;\n"
+	"                                \"MIN:\" goes up to 16M\n"
 	"  -s, --sizes LIST              these sizes: 8,16K,1M\n"
 	"  -i, --iterations N            timed runs per size (default: about 0.2 s worth)\n"
 	"  -x, --warmup N                untimed runs per size\n"
@@ -97,12 +99,21 @@ void proto_options_fini(struct proto_options *opt)
 	opt->sizes = NULL;
 }
 
+/* "8 to 1024G (K, M and G: powers of 1024)", or plain numbers. */
+static void proto_range(char *text, size_t len, size_t min, size_t max)
+{
+	if (max % (1 << 30))
+		snprintf(text, len, "%zu to %zu", min, max);
+	else
+		snprintf(text, len, "%zu to %zuG (K, M and G: powers of 1024)", min, max >> 30);
+}
+
 int proto_number(const char *what, const char *text, size_t min, size_t max, size_t *valuep)
 {
 	static const char units[] = "KMG";
 	unsigned long long v;
+	char *end, range[80];
 	const char *unit;
-	char *end;
 
 	errno = 0;
 	v = strtoull(text, &end, 10);
@@ -122,7 +133,9 @@ int proto_number(const char *what, const char *text, size_t min, size_t max, siz
 	*valuep = v;
 	return 0;
 bad:
-	fprintf(stderr, "%s: '%s' is not a number between %zu and %zu\n", what, text, min, max);
+	proto_range(range, sizeof(range), min, max);
+	fprintf(stderr, "%s: %s: '%s' is no whole number from %s\n",
+		program_invocation_short_name, what, text, range);
 	return -EINVAL;
 }
 
@@ -155,18 +168,18 @@ int proto_default_sizes(struct proto_options *opt, size_t min, size_t max)
 	return opt->nsizes ? 0 : proto_double_sizes(opt, min, max);
 }
 
-/* "MAX" or "MIN:MAX" */
+/* "MAX", "MIN:MAX", or "MIN:" up to the default */
 static int proto_size_range(struct proto_options *opt, char *text)
 {
 	char *colon = strchr(text, ':');
-	size_t min = 1, max;
+	size_t min = 1, max = PROTO_MAX_SIZE;
 	int err = 0;
 
 	if (colon) {
 		*colon = '\0';
 		err = proto_number("-m", text, 1, (size_t)1 << 40, &min);
 	}
-	if (!err)
+	if (!err && (!colon || colon[1] || min > max))
 		err = proto_number("-m", colon ? colon + 1 : text, min, (size_t)1 << 40, &max);
 	return err ? err : proto_double_sizes(opt, min, max);
 }
@@ -226,7 +239,8 @@ int proto_option(struct proto_options *opt, int c, const char *arg)
 		return 0;
 	case 'J':
 		if (!report_can_json()) {
-			fprintf(stderr, "--json: built without jansson\n");
+			fprintf(stderr, "%s: --json: built without jansson\n",
+				program_invocation_short_name);
 			return -EINVAL;
 		}
 		opt->json = true;
@@ -393,23 +407,35 @@ static int proto_size(struct proto_job *job, const struct proto_bench *bench,
 	return err;
 }
 
+/* Rows that have not come out are no success.  Their errno is lost by now. */
+static int proto_written(const struct proto_job *job)
+{
+	if (!ferror(stdout))
+		return PROTO_OK;
+	fprintf(stderr, "%s: results cannot be written\n", job->system);
+	return PROTO_FAILED;
+}
+
 int proto_sweep(struct proto_job *job, const struct proto_bench *bench,
 		const struct proto_options *opt)
 {
 	int i, err = 0, nmeasured = 0, nsizes = bench->bus_bytes ? opt->nsizes : 1;
+	size_t bytes = 0;
 
 	if (job->rank == 0)
 		report_head(job, bench, opt);
-	for (i = 0; !err && i < nsizes; i++)
-		err = proto_size(job, bench, opt, bench->bus_bytes ? opt->sizes[i] : 0, &nmeasured);
+	for (i = 0; !err && i < nsizes; i++) {
+		bytes = bench->bus_bytes ? opt->sizes[i] : 0;
+		err = proto_size(job, bench, opt, bytes, &nmeasured);
+	}
 	if (!err && !nmeasured) {
 		err = job->ops->barrier(job); /* a rank that leaves first ends rank 0's message */
 		return err ? PROTO_FAILED : PROTO_USAGE;
 	}
 	if (!err)
-		return PROTO_OK;
+		return job->rank == 0 ? proto_written(job) : PROTO_OK;
 	if (job->rank == 0)
-		fprintf(stderr, "%s %s: %s\n", job->system, bench->name,
+		fprintf(stderr, "%s %s of %zu bytes: %s\n", job->system, bench->name, bytes,
 			err == -EBADMSG ? "wrong result" : strerror(-err));
 	return err == -EBADMSG ? PROTO_WRONG : PROTO_FAILED;
 }

@@ -35,6 +35,9 @@ enum proto_exit {
 /* Buffers rotate over so many sets; one reused set would flatter the caches. */
 #define PROTO_SETS 2
 
+/* The largest size when nobody says. */
+#define PROTO_MAX_SIZE ((size_t)16 << 20)
+
 struct proto_options {
 	size_t *sizes;	/* bytes, ascending as given; owned */
 	int nsizes;

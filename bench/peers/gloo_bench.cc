@@ -368,7 +368,7 @@ int gloo_options(gloo_plan *plan, int argc, char **argv)
 		fprintf(stderr, "gloo_bench: --rank below --ranks and --store belong together\n");
 		return -EINVAL;
 	}
-	return proto_default_sizes(&plan->opt, 8, 16 << 20);
+	return proto_default_sizes(&plan->opt, 8, PROTO_MAX_SIZE);
 }
 
 // All ranks here, or the one that the others, started elsewhere, wait for.

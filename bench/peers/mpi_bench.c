@@ -200,7 +200,7 @@ static int mpi_options(struct proto_options *opt, int argc, char **argv)
 		err = proto_option(opt, c, optarg);
 	if (!err && optind != argc - 1)
 		err = -EINVAL;
-	return err ? err : proto_default_sizes(opt, 8, 16 << 20);
+	return err ? err : proto_default_sizes(opt, 8, PROTO_MAX_SIZE);
 }
 
 static int mpi_sweep(const struct proto_options *opt, const char *name)

@@ -4,6 +4,7 @@
  * against a system made up here, and how sizes are read.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -284,6 +285,25 @@ static void test_sweep_says(void **state)
 			    "fake allreduce: 2 bytes are no whole number of f32; skipped\n");
 }
 
+/* A full disk is a failure. */
+static void test_sweep_unwritten(void **state)
+{
+	const int full = open("/dev/full", O_WRONLY), out = dup(STDOUT_FILENO);
+	struct fake_job f = { 0 };
+	int status;
+
+	if (full < 0)
+		skip();
+	fflush(stdout);
+	dup2(full, STDOUT_FILENO);
+	status = fake_sweep_of(&f, "allreduce", "4", false);
+	dup2(out, STDOUT_FILENO);
+	clearerr(stdout);
+	close(out);
+	close(full);
+	assert_int_equal(status, PROTO_FAILED);
+}
+
 static void test_sweep(void **state)
 {
 	struct fake_job f = { 0 };
@@ -332,6 +352,11 @@ static void test_sizes(void **state)
 	assert_int_equal(opt.sizes[1], 2 << 20);
 	assert_int_equal(proto_option(&opt, 'm', "4"), 0);
 	assert_int_equal(opt.nsizes, 3);
+	assert_int_equal(proto_option(&opt, 'm', "4M:"), 0);
+	assert_int_equal(opt.nsizes, 3);
+	assert_int_equal(opt.sizes[2], 16 << 20);
+	assert_int_equal(proto_option(&opt, 'm', "32M:"), -EINVAL);
+	assert_int_equal(proto_option(&opt, 'm', ":8"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 'm', "9:8"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 's', "8,x"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 'i', "-1"), -EINVAL);
@@ -352,6 +377,7 @@ int main(void)
 		cmocka_unit_test(test_sweep),
 		cmocka_unit_test(test_sweep_fails),
 		cmocka_unit_test(test_sweep_says),
+		cmocka_unit_test(test_sweep_unwritten),
 		cmocka_unit_test(test_sizes),
 	};
 
