@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gyre/types.h>
 #include "bench/train/launch.h"
 #include "bench/train/logs.h"
 #include "bench/train/options.h"
@@ -54,6 +55,10 @@ int main(int argc, char **argv)
 	if (opt.help) {
 		if (speak)
 			options_usage();
+		return 0;
+	}
+	if (opt.version) {
+		printf("gyre-train (gyre) %s\n", gyre_version());
 		return 0;
 	}
 	if (opt.wan && main_set_wan(opt.wan))

@@ -51,13 +51,24 @@ static int methods_refuse(const struct methods_row *row, const char *option, str
 	return why_set(why, -EINVAL, "--method %s has no use for --%s", row->name, option);
 }
 
+static int methods_unknown(const char *name, struct why *why)
+{
+	char known[256] = "";
+	size_t i, n = 0;
+
+	for (i = 0; i < METHODS_COUNT && n < sizeof(known); i++)
+		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", i ? "|" : "",
+				      methods_table[i].name);
+	return why_set(why, -EINVAL, "--method %s: give one of %s", name, known);
+}
+
 /* A number below 0 was not given. */
 int methods_settle(struct options *opt, struct why *why)
 {
 	const struct methods_row *row = methods_find(opt->method);
 
 	if (!row)
-		return why_set(why, -EINVAL, "no such method: %s", opt->method);
+		return methods_unknown(opt->method, why);
 	if (opt->delay >= 0 && !(row->takes & METHODS_DELAY))
 		return methods_refuse(row, "delay", why);
 	if (opt->period >= 0 && !(row->takes & METHODS_PERIOD))

@@ -107,6 +107,8 @@ static const struct option_desc option_table[] = {
 	  "a line rewritten in place, or plain lines" },
 	{ "help", 'h', OPTION_FLAG, AT(help), NULL, 0, 0,
 	  "this text" },
+	{ "version", 'V', OPTION_FLAG, AT(version), NULL, 0, 0,
+	  "the version" },
 };
 
 #define OPTION_COUNT ((int)(sizeof(option_table) / sizeof(*option_table)))
@@ -225,7 +227,7 @@ static int option_next(int argc, char **argv, const struct option_desc **descp)
 			.has_arg = option_table[i].kind != OPTION_FLAG,
 			.val = 256 + i,
 		};
-	got = getopt_long(argc, argv, "n:h", longs, NULL);
+	got = getopt_long(argc, argv, "n:hV", longs, NULL);
 	*descp = got >= 256 ? &option_table[got - 256] : option_find(got);
 	return got;
 }

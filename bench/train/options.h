@@ -33,7 +33,7 @@ struct options {
 	const char *checkpoint, *json, *plot; /* NULL if not asked for */
 	bool resume;
 	const char *progress; /* "auto", "line" or "plain" */
-	bool help;
+	bool help, version;
 };
 
 /*

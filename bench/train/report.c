@@ -245,8 +245,19 @@ static void report_result(const struct report *r, const struct report_end *end)
 		fprintf(r->text, "%.4g %% after %.2f s\n", 100 * r->opt->until, end->until);
 }
 
+/* Errors of earlier writes count, too; their errno is lost by now. */
+static int report_check(FILE *f, const char *name)
+{
+	if (!f || (fflush(f) == 0 && !ferror(f)))
+		return 0;
+	fprintf(stderr, "gyre-train: %s could not be written\n", name);
+	return -EIO;
+}
+
 int report_finish(struct report *r, const struct report_end *end)
 {
+	int err[3];
+
 	if (!r)
 		return 0;
 	report_result(r, end);
@@ -254,7 +265,8 @@ int report_finish(struct report *r, const struct report_end *end)
 		logs_end(r->json, end);
 	if (r->plot && r->npoints)
 		report_plot(r);
-	if (fflush(r->text) || (r->plot && fflush(r->plot)) || (r->json && ferror(r->json)))
-		return -EIO;
-	return 0;
+	err[0] = report_check(r->text, r->text == stdout ? "standard output" : "standard error");
+	err[1] = report_check(r->plot, r->opt->plot);
+	err[2] = report_check(r->json, r->json == stdout ? "standard output" : r->opt->json);
+	return err[0] ? err[0] : err[1] ? err[1] : err[2];
 }

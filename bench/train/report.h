@@ -55,7 +55,7 @@ void report_schedule(struct report *report, const struct schedule_entry *now);
 
 void report_point(struct report *report, const struct point *point);
 
-/* The result, and the plot.  0 or -errno if the files could not be written. */
+/* The result, and the plot.  -EIO, and a message, if something could not be written. */
 int report_finish(struct report *report, const struct report_end *end);
 
 #endif

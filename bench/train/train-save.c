@@ -56,9 +56,9 @@ int trainer_save(struct trainer *t)
 	err = checkpoint_create(t->opt->checkpoint, t->job.rank, &head, &c);
 	if (!err)
 		err = checkpoint_close(c, save_write(t, c));
-	if (err)
+	if (err)			/* of the library, ENOSPC is shared memory */
 		why_set(&why, err, "checkpoint %s of rank %d: %s", t->opt->checkpoint, t->job.rank,
-			gyre_strerror(err));
+			err == -ENOSPC ? strerror(ENOSPC) : gyre_strerror(err));
 	err = job_agree(&t->job, err, &why);
 	t->agreed = err;
 	return err;

@@ -203,8 +203,5 @@ int trainer_end(struct trainer *t)
 	end.time = t->time;
 	end.accuracy = sums[0] / t->data.test.count;
 	end.megabytes = 1e-6 * sums[1] / t->job.nranks;
-	err = report_finish(t->report, &end);
-	if (err)
-		fprintf(stderr, "gyre-train: results could not be written: %s\n", strerror(-err));
-	return err;
+	return report_finish(t->report, &end);
 }

@@ -35,6 +35,22 @@ for model in mlp cnn; do
 	agree "$work/four" "$work/again" 0 "$model, 4 ranks, twice"
 done
 
+"$train" --method foo 2>"$work/method"
+if [ $? != 2 ] || ! grep -q '^gyre-train: --method foo: give one of sync|dts|.*|adpsgd$' "$work/method"; then
+	cat "$work/method"
+	echo "an unknown method: not status 2 and the known ones"
+	exit 1
+fi
+
+if [ -w /dev/full ]; then
+	"$train" --model mlp --limit 1920 --epochs 1 --json /dev/full >"$work/text" 2>"$work/full"
+	if [ $? != 1 ] || ! grep -q '^gyre-train: /dev/full could not be written$' "$work/full"; then
+		cat "$work/full"
+		echo "a full disk: not status 1 and the file's name"
+		exit 1
+	fi
+fi
+
 if "$train" -n 3 --data "$work" >"$work/missing" 2>&1 || [ "$(grep -c 'is missing' "$work/missing")" != 1 ]; then
 	cat "$work/missing"
 	echo "three ranks without data: not one message and status 1"
