@@ -26,10 +26,12 @@ struct gy_merge_post {
 };
 
 /*
- *	own = x - b;  red = wire(scale own);  b += own
+ *	own = x - b;  red = wire(scale own);  b = x
  *
- * With a narrow wire own is then what was really sent, red / scale, so that what rounding left out
- * stays in x - b.  What is finite is sent finite: as the largest number of the wire at most.
+ * b is x to the bit, so that x comes to the anchor to the bit when nothing is done meanwhile.  With
+ * a narrow wire own is then what was really sent, red / scale, and b += own, so that what rounding
+ * left out stays in x - b; so it is with a filter (no x here).  What is finite is sent finite: as
+ * the largest number of the wire at most.
  * scale 0: red = 0, own = 0 and b stays; without b, own = x.
  */
 void gy_merge_post(const struct gy_merge_post *p);

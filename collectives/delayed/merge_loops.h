@@ -34,7 +34,7 @@ static MERGE_LOOP MERGE(add)(MERGE_T *restrict b, const MERGE_T *restrict own, s
 		b[i] += own[i];
 }
 
-/* sub and add, in one pass. */
+/* sub, and b = x, in one pass. */
 static MERGE_LOOP MERGE(take)(MERGE_T *restrict own, MERGE_T *restrict b,
 			      const MERGE_T *restrict x, size_t m)
 {
@@ -42,7 +42,7 @@ static MERGE_LOOP MERGE(take)(MERGE_T *restrict own, MERGE_T *restrict b,
 
 	for (i = 0; i < m; i++) {
 		own[i] = x[i] - b[i];
-		b[i] += own[i];
+		b[i] = x[i];
 	}
 }
 

@@ -12,8 +12,8 @@
 #include "collectives/delayed/merge.h"
 
 /*
- * Not from x and b alone: without a step they may differ by what rounding has made of b + (x - b),
- * and a round is not worth that.
+ * Not from x and b alone: without a step they may differ in the sign of a zero, and a round is not
+ * worth that.
  */
 bool gy_delayed_has_rest(const struct gyre_delayed *d)
 {

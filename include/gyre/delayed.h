@@ -17,7 +17,7 @@
  * With base b, what x was when progress was last taken, and anchor A, the model that all ranks
  * agree on:
  *
- *	post	s = x - b; b += s;  w and w s go into the round			(DELTA)
+ *	post	s = x - b; b = x;    w and w s go into the round			(DELTA)
  *	apply	avg = sum of w_j s_j / sum of w_j;  A moves by avg;
  *		b' = A + what is still under way;  x = b' + (x - b);  b = b'	(ADD_DIFF)
  *

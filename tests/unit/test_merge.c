@@ -199,7 +199,9 @@ static void merge_post_should(struct merge_case *c, const struct gy_merge_post *
 			red[i] = merge_round(merge_in(c, scale * own[i]), c->wire);
 		if (c->wire != c->type)
 			own[i] = merge_in(c, red[i] / scale);
-		if (p->b)
+		if (p->b && p->x && c->wire == c->type)
+			b[i] = c->should[X][i];
+		else if (p->b)
 			b[i] = merge_in(c, b[i] + own[i]);
 	}
 }
