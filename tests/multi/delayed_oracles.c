@@ -310,7 +310,7 @@ static int work_slow_fixed(struct rank *rank)
 #define SLOW_TICKS 60
 #define SLOW_MOST (100 * SLOW_TICKS)
 
-/* The same number on all ranks, until each has merged two rounds: on a busy machine that takes long. */
+/* As many on all ranks, until each has merged two rounds: that takes long on a busy machine. */
 static int slow_ticks(struct rank *rank, struct gyre_delayed *d, uint64_t *log, unsigned *np)
 {
 	uint64_t merged = 0;
