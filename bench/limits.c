@@ -188,7 +188,13 @@ static void limits_usage(FILE *to)
 		"usage: gyre-limits [options] [memcpy|sum|mapped|push|cma|staged ...]\n"
 		"  -n, --ranks N                 processes (default 2)\n"
 		"      --bind core|none          a core for each if there are enough (default)\n"
-		"%s",
+		"%s"
+		"memcpy and sum run on each rank by itself; the others are allreduces of f32, without\n"
+		"a library, in which each rank sums a part:\n"
+		"  mapped   from all inputs, each copying the results from there\n"
+		"  push     from all inputs, into all outputs\n"
+		"  cma      as mapped, reading peers' memory by process_vm_readv\n"
+		"  staged   as mapped, through two shared blocks per rank\n",
 		proto_help);
 }
 

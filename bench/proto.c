@@ -195,7 +195,7 @@ static int proto_size_list(struct proto_options *opt, char *text)
 		if (!err)
 			err = proto_add_size(opt, bytes);
 	}
-	return err;
+	return err || opt->nsizes ? err : proto_number("-s", "", 1, (size_t)1 << 40, &bytes);
 }
 
 static int proto_sizes(struct proto_options *opt, int c, const char *arg)

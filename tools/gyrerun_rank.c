@@ -148,7 +148,8 @@ struct rank_pipes {
 static void rank_pipe(int fds[2])
 {
 	if (pipe2(fds, O_CLOEXEC))
-		tool_die("pipe: %s", strerror(errno));
+		tool_die("pipes of ranks: %s%s", strerror(errno),
+			 errno == EMFILE ? "; ulimit -n shows how many may be open" : "");
 }
 
 static void rank_setenv(const char *name, const char *value)

@@ -359,6 +359,7 @@ static void test_sizes(void **state)
 	assert_int_equal(proto_option(&opt, 'm', ":8"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 'm', "9:8"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 's', "8,x"), -EINVAL);
+	assert_int_equal(proto_option(&opt, 's', ""), -EINVAL);
 	assert_int_equal(proto_option(&opt, 'i', "-1"), -EINVAL);
 	assert_int_equal(proto_option(&opt, 'i', "0"), -EINVAL);
 	assert_int_equal(proto_number("test", "17179869184G", 0, SIZE_MAX, &v), -EINVAL);
