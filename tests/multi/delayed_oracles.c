@@ -308,33 +308,11 @@ static int work_slow_fixed(struct rank *rank)
 }
 
 #define SLOW_TICKS 60
-#define SLOW_MOST (100 * SLOW_TICKS)
-
-/* As many on all ranks, until each has merged two rounds: that takes long on a busy machine. */
-static int slow_ticks(struct rank *rank, struct gyre_delayed *d, uint64_t *log, unsigned *np)
-{
-	uint64_t merged = 0;
-	struct gyre_tick t;
-	int err = 0;
-
-	for (*np = 0; !err && merged < 2 && *np < SLOW_MOST;) {
-		delayed_compute(1e-3);
-		delayed_step(rank->x, rank->me);
-		err = gyre_delayed_tick(d, 1, &t);
-		log[(*np)++] = t.applied << 32 | t.posted;
-		if (err || *np % SLOW_TICKS)
-			continue;
-		merged = t.applied;
-		err = gyre_allreduce(GYRE_IN_PLACE, &merged, 1, GYRE_UINT64, GYRE_MIN,
-				     rank->world);
-	}
-	return err ? err : merged < 2 ? -ETIME : 0;
-}
 
 /* AGREED: the same rounds at the same ticks; ARRIVAL: nobody waits. */
 static int slow_led(struct rank *rank, const struct gyre_delayed_attr *a)
 {
-	uint64_t *log = calloc(SLOW_MOST, sizeof(*log));
+	uint64_t *log = calloc(SLOW_TICKS * DELAYED_BATCHES, sizeof(*log));
 	struct gyre_delayed_stats st = { 0 };
 	struct gyre_delayed *d = NULL;
 	unsigned ticks, n;
@@ -343,7 +321,7 @@ static int slow_led(struct rank *rank, const struct gyre_delayed_attr *a)
 	if (!err)
 		err = gyre_delayed_create(a, rank->x, rank->world, &d);
 	if (!err)
-		err = slow_ticks(rank, d, log, &ticks);
+		err = delayed_until_merged(rank, d, 1e-3, SLOW_TICKS, log, &ticks);
 	if (!err)
 		err = gyre_delayed_stats(d, &st);
 	if (!err && a->apply == GYRE_APPLY_AGREED)

@@ -63,6 +63,16 @@ float delayed_mean_update(int but, unsigned i); /* of all ranks but one; -1: of 
 void delayed_step(float *x, int rank);
 /* Computes for about so long; longer where exchanges take longer, too (GY_TEST_SLOWDOWN). */
 void delayed_compute(double s);
+
+#define DELAYED_BATCHES 100
+/*
+ * Steps of s seconds, a tick after each, so many at a time, until each rank has merged two rounds:
+ * on a busy machine that takes long, and -ETIME ends it.  *np: ticks in all; log, unless it is
+ * NULL, takes the rounds merged << 32 and posted by each.
+ */
+int delayed_until_merged(struct rank *rank, struct gyre_delayed *d, double s, unsigned ticks,
+			 uint64_t *log, unsigned *np);
+
 struct gyre_delayed_attr delayed_attr(uint32_t delay, uint32_t period);
 /* After n ticks, of which merged are in the model: 0, or -EBADMSG and the rank says so. */
 int delayed_check(const struct rank *rank, const float *x, unsigned n, unsigned merged);

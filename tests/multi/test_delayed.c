@@ -103,6 +103,28 @@ void delayed_compute(double s)
 		sched_yield();
 }
 
+int delayed_until_merged(struct rank *rank, struct gyre_delayed *d, double s, unsigned ticks,
+			 uint64_t *log, unsigned *np)
+{
+	uint64_t merged = 0;
+	struct gyre_tick t;
+	int err = 0;
+
+	for (*np = 0; !err && merged < 2 && *np < ticks * DELAYED_BATCHES;) {
+		delayed_compute(s);
+		delayed_step(rank->x, rank->me);
+		err = gyre_delayed_tick(d, 1, &t);
+		if (log)
+			log[*np] = t.applied << 32 | t.posted;
+		if (err || ++*np % ticks)
+			continue;
+		merged = t.applied;
+		err = gyre_allreduce(GYRE_IN_PLACE, &merged, 1, GYRE_UINT64, GYRE_MIN,
+				     rank->world);
+	}
+	return err ? err : merged < 2 ? -ETIME : 0;
+}
+
 struct gyre_delayed_attr delayed_attr(uint32_t delay, uint32_t period)
 {
 	struct gyre_delayed_attr a;
@@ -176,22 +198,22 @@ static int work_constant(struct rank *rank)
 /* Rank 0 is slow; nobody waits for it. */
 static int work_led(struct rank *rank, const struct gyre_delayed_attr *a)
 {
-	const unsigned ticks = rank->me ? 100 : 25;
+	struct gyre_delayed_stats *const st = &rank->shared->stats[rank->me];
 	struct gyre_delayed *d = NULL;
 	unsigned n;
 	int err;
 
 	err = gyre_delayed_create(a, rank->x, rank->world, &d);
-	for (n = 1; n <= ticks && !err; n++) {
-		delayed_compute(rank->me ? 2e-3 : 8e-3);
-		delayed_step(rank->x, rank->me);
-		err = gyre_delayed_tick(d, 1, NULL);
-	}
 	if (!err)
-		err = gyre_delayed_stats(d, &rank->shared->stats[rank->me]);
-	if (!err &&
-	    (rank->shared->stats[rank->me].blocked_ns || rank->shared->stats[rank->me].applied < 2))
+		err = delayed_until_merged(rank, d, rank->me ? 2e-3 : 8e-3, rank->me ? 100 : 25,
+					   NULL, &n);
+	if (!err)
+		err = gyre_delayed_stats(d, st);
+	if (!err && st->blocked_ns) {
+		fprintf(stderr, "rank %d: waited for %llu ns\n", rank->me,
+			(unsigned long long)st->blocked_ns);
 		err = -EBADMSG;
+	}
 	if (!err)
 		err = gyre_delayed_drain(d, GYRE_DRAIN_APPLY);
 	gyre_delayed_destroy(d);
