@@ -203,6 +203,10 @@ void gy_p2p_opened(struct gyre_comm *comm);
 /* Whether the message that hdr goes on with has been received or refused, when no stream has it. */
 bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
 		    const struct gy_hdr *hdr);
+/* Which message a WAIT is for; and whether it was received or sent here, on a past communicator. */
+void gy_p2p_ask(const struct gy_run *run, struct gy_hdr *hdr);
+bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
+		     const struct gy_hdr *hdr);
 void gy_p2p_fail(struct gyre_comm *comm, int err);
 /* A rank has said that it leaves, or was never there: no message of its will come any more. */
 void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer);

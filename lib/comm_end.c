@@ -166,11 +166,27 @@ int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int e
 	return gy_peer_msg(e, peer, &hdr, why);
 }
 
+/* Whether this rank has done its part of what the peer says that it waits for: that comes to it. */
+static bool comm_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
+			  const struct gy_hdr *hdr)
+{
+	const uint32_t age = past->seq - hdr->seq;
+
+	if (hdr->coll == GY_P2P)
+		return gy_p2p_has_done(past, peer, hdr);
+	return (int32_t)age > 0 &&
+	       (age > GY_HISTORY || gy_fp_equal(past->history[hdr->seq % GY_HISTORY], gy_fp(hdr)));
+}
+
 void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct gy_hdr *hdr)
 {
 	struct gyre_comm *past = gy_comm_find_in(&e->past, hdr->comm);
 
 	if (hdr->kind == GY_MSG_RELEASE)
+		return;
+	if (past && hdr->kind == GY_MSG_WAIT &&
+	    !atomic_load_explicit(&past->err, memory_order_relaxed) &&
+	    comm_has_done(past, peer, hdr))
 		return;
 	if (past && atomic_load_explicit(&past->err, memory_order_relaxed))
 		gy_comm_tell_again(past, peer);
@@ -247,15 +263,14 @@ static void comm_strip(struct gyre_comm *comm)
 		gy_plan_destroy(c->plan);
 		gy_free(c);
 	}
-	gy_free(comm->sent);
-	gy_free(comm->received);
-	comm->sent = comm->received = NULL;
 }
 
 void gy_comm_free(struct gyre_comm *comm)
 {
 	comm_strip(comm);
 	gy_agree_destroy(comm->agree);
+	gy_free(comm->sent);
+	gy_free(comm->received);
 	gy_free(comm->told);
 	gy_free(comm->ranks);
 	gy_free(comm);

@@ -48,6 +48,8 @@ static void late_probe_peer(struct gy_run *run, struct gy_peer *peer, void *arg)
 
 	hdr.kind = GY_MSG_WAIT;
 	hdr.len = 0;		/* the straight line leaves its last message's there */
+	if (hdr.coll == GY_P2P)
+		gy_p2p_ask(run, &hdr);
 	gy_peer_msg(arg, peer, &hdr, NULL);	/* again at the next tick if there is no room */
 }
 

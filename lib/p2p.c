@@ -321,6 +321,28 @@ void gy_p2p_opened(struct gyre_comm *comm)
 	}
 }
 
+/* ---- late ones ---- */
+
+/* arg: the peer is to send it. */
+void gy_p2p_ask(const struct gy_run *run, struct gy_hdr *hdr)
+{
+	const int rank = gy_comm_rank_of(run->comm, run->peer);
+
+	hdr->arg = run->plan != &p2p_send_plan;
+	if (!run->plan && rank >= 0) /* the next that comes may be it */
+		hdr->seq = run->comm->received[rank];
+}
+
+bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
+		     const struct gy_hdr *hdr)
+{
+	const int rank = gy_comm_rank_of(past, peer->rank);
+
+	if (rank < 0)
+		return false;
+	return (int32_t)((hdr->arg ? past->sent : past->received)[rank] - hdr->seq) > 0;
+}
+
 /* Requests that wait to be matched, and that a thread waits for. */
 static void p2p_check_late(struct gyre_comm *comm, struct gy_list *list)
 {

@@ -29,12 +29,14 @@
 #define OLD 100			/* communicators that are destroyed first */
 #define LATER 1000		/* others that come and go before any of them is called on */
 #define COUNT 16
+#define LARGE 20000
 
 enum { TALKER, OTHER, DEAF };
 
 struct job {
 	void (*fn)(struct job *j, struct gy_sim_rank *rank, int me);
 	uint64_t seed;
+	uint32_t latency_ns; /* 0: the simulator's */
 	struct gyre_context *ctx[RANKS];
 	unsigned steps[RANKS];
 	unsigned unmade;
@@ -84,6 +86,8 @@ static void job_run(struct job *j)
 
 	gy_sim_attr_init(&attr, RANKS, j->seed);
 	attr.link.msg_room = 8;
+	if (j->latency_ns)
+		attr.link.latency_ns = j->latency_ns;
 	attr.max_events = 20000000;
 	err = gy_sim_run(&attr, job_rank, j);
 	if (err || j->why[0])
@@ -349,6 +353,63 @@ static void test_late_messages(void **state)
 	}
 }
 
+/* ---- a rank comes late, ends the call and destroys the communicator, as it is asked for it ---- */
+
+static int asked_start(const struct job *j, int me, struct gyre_comm *pair,
+		       struct gyre_request **req)
+{
+	static float in[LARGE], out[2][LARGE];
+
+	if (j->seed % 3 == 0)
+		return gyre_iallreduce(in, out[me], COUNT, GYRE_F32, GYRE_SUM, pair, req);
+	if ((j->seed % 3 == 1) == (me == TALKER))
+		return gyre_isend(in, j->seed % 2 ? COUNT : LARGE, GYRE_F32, !me, 1, pair, req);
+	return gyre_irecv(out[me], LARGE, GYRE_F32, !me, 1, pair, req);
+}
+
+static void asked_rank(struct job *j, struct gy_sim_rank *rank, int me)
+{
+	struct gyre_comm *world = gyre_context_world(j->ctx[me]);
+	struct gyre_comm *pair = job_split(j, me, world, me != DEAF);
+	struct gyre_request *req = NULL;
+	int i, err = 0, done = me == DEAF;
+
+	if (me == TALKER) /* the other asks after 200 ms, at ticks of 20 ms */
+		gy_sim_sleep(rank, 190 * MS + j->seed * 7919 % 4000 * 10 * US);
+	if (!done)
+		err = asked_start(j, me, pair, &req);
+	while (!err && !done) { /* what has come and that the communicator is gone, at a time */
+		gy_sim_sleep(rank, me == TALKER ? 10 * US : 10 * MS);
+		err = gyre_request_test(&req, &done, NULL);
+	}
+	EXPECT(j, me, !err, err);
+	if (me == TALKER)
+		gyre_comm_destroy(pair);
+	for (i = 0; i < 300; i++) {
+		gyre_progress(j->ctx[me]);
+		gy_sim_sleep(rank, 100 * US);
+	}
+	err = gyre_barrier(world);
+	EXPECT(j, me, !err, err);
+	if (me != OTHER)
+		return;
+	err = gyre_comm_status(pair, NULL, 0);
+	EXPECT(j, me, !err, err);
+	gyre_comm_destroy(pair);
+}
+
+static void test_asked_late(void **state)
+{
+	const unsigned n = test_times(90, 900);
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		struct job j = { .fn = asked_rank, .seed = i, .latency_ns = 5 * MS };
+
+		job_run(&j);
+	}
+}
+
 /* ---- who comes into which new communicator ---- */
 
 /* As gyre_comm_split says: its members are those of one colour, ordered by key, then by rank. */
@@ -416,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_cause_outlives_communicator),
 		cmocka_unit_test(test_cause_of_no_communicator),
 		cmocka_unit_test(test_late_messages),
+		cmocka_unit_test(test_asked_late),
 		cmocka_unit_test(test_split_members),
 	};
 
