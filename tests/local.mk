@@ -39,6 +39,7 @@ unit_tests = \
 	%D%/unit/test_config \
 	%D%/unit/test_delayed \
 	%D%/unit/test_delayed_abstain \
+	%D%/unit/test_delayed_calls \
 	%D%/unit/test_delayed_drain \
 	%D%/unit/test_delayed_facts \
 	%D%/unit/test_delayed_faults \
@@ -121,7 +122,7 @@ endif
 	%D%/unit/test_kernels.c
 # Delayed collectives in the simulator.
 delayed_job = %D%/unit/delayed_job.c %D%/unit/delayed_job.h
-LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_drain \
+LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_calls %D%/unit/test_delayed_drain \
 	%D%/unit/test_delayed_faults %D%/unit/test_delayed_late %D%/unit/test_delayed_led \
 	%D%/unit/test_delayed_schedule
 %C%_unit_test_delayed_SOURCES = %D%/unit/test_delayed.c $(delayed_job)
@@ -129,6 +130,8 @@ LONG_TESTS += %D%/unit/test_delayed_abstain %D%/unit/test_delayed_drain \
 %C%_unit_test_delayed_abstain_SOURCES = %D%/unit/test_delayed_abstain.c $(delayed_job)
 %C%_unit_test_delayed_attr_SOURCES = %D%/unit/test_delayed_attr.c $(delayed_job)
 %C%_unit_test_delayed_attr_LDADD = $(LDADD) -lm
+%C%_unit_test_delayed_calls_SOURCES = %D%/unit/test_delayed_calls.c $(delayed_job)
+%C%_unit_test_delayed_calls_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_drain_SOURCES = %D%/unit/test_delayed_drain.c $(delayed_job)
 %C%_unit_test_delayed_drain_LDADD = $(LDADD) -lm
 %C%_unit_test_delayed_facts_SOURCES = %D%/unit/test_delayed_facts.c $(delayed_job)

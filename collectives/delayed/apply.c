@@ -30,6 +30,24 @@ static uint64_t due_agreed_limit(const struct gyre_delayed *d, const struct gy_r
 	return gy_min(by_post, by_done);
 }
 
+/* Whether some rank is in a collective call, of any handle here: it posts no rounds meanwhile. */
+static bool due_is_called(const struct gyre_delayed *d)
+{
+	const struct gy_list *pos;
+
+	gy_list_for_each(pos, &d->ctx->engine.ports) {
+		const struct gy_port *port = gy_list_entry(pos, struct gy_port, link);
+		const struct gyre_delayed *other;
+
+		if (port->ops != &gy_round_port_ops)
+			continue;
+		other = gy_container_of(port, struct gyre_delayed, port);
+		if (other->called > other->calls_over)
+			return true;
+	}
+	return false;
+}
+
 /* When the oldest round in flight, r, is to be merged: now, or when it is committed, or later. */
 static enum due due_when(const struct gyre_delayed *d, const struct gy_round *r)
 {
@@ -39,7 +57,7 @@ static enum due due_when(const struct gyre_delayed *d, const struct gy_round *r)
 		if (committed)
 			return DUE_NOW;
 		/* a rank that is in a call waits for this one there: it may have posted less */
-		if (!gy_delayed_is_bound(d) || d->called > d->calls_over)
+		if (!gy_delayed_is_bound(d) || due_is_called(d))
 			return DUE_LATER;
 		return d->tick >= r->post_tick + d->attr.max_delay ? DUE_WAIT : DUE_LATER;
 	}

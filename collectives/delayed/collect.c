@@ -4,8 +4,8 @@
  * change the schedule, drain; rebind.c goes on after a failure.
  *
  * Each begins with an allgather of where the ranks are; from there on each decides for itself, and
- * all alike.
- * Failure: of set, as if it had not been called; of drain, rounds stay in flight.
+ * all alike; a drain asks once more, when all rounds are merged.
+ * Failure: of set, as if it had not been called; of drain, on all ranks, rounds stay in flight.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -305,34 +305,34 @@ static int drain_last(struct gyre_delayed *d)
 /*
  * Whether some rank has progress that is in no round: asked when all rounds are merged, since a
  * rank may have contributed to those of others just now, or have been overwritten.  MODEL has no
- * anchor that all could come to without a round.
+ * anchor that all could come to without a round.  A rank that has failed says so here, or the
+ * others would wait for it.
  */
-static int drain_ask(struct gyre_delayed *d, bool *rest)
+static int drain_ask(struct gyre_delayed *d, int failed, bool *rest)
 {
 	uint32_t mine, all = 0;
 	int err;
 
-	*rest = true;
-	if (!d->anchor)
-		return 0;
-	mine = gy_delayed_has_rest(d);
+	mine = failed ? 1 - failed : !d->anchor || gy_delayed_has_rest(d);
 	err = gyre_allreduce(&mine, &all, 1, GYRE_UINT32, GYRE_MAX, d->calls);
 	*rest = all;
-	return err;
+	if (failed || err)
+		return failed ? failed : err;
+	return all > 1 ? 1 - (int)all : 0;
 }
 
-/* All rounds are merged: x becomes that of all. */
-static int drain_unite(struct gyre_delayed *d)
+/* All rounds are merged, or failed: x becomes that of all. */
+static int drain_unite(struct gyre_delayed *d, int failed)
 {
 	bool rest;
-	int err = drain_ask(d, &rest);
+	int err = drain_ask(d, failed, &rest);
 
 	if (!err && rest) /* an optimizer over rounds moves on in an empty one, too */
 		err = drain_last(d);
 	else if (!err)
 		gy_delayed_rebase(d, GYRE_MERGE_OVERWRITE);
 	if (!err)
-		d->residue = d->uncounted = false;
+		d->uncounted = false;
 	return err;
 }
 
@@ -342,16 +342,18 @@ static int drain_rounds(struct gyre_delayed *d)
 	const uint64_t last_post = d->last_post;
 	const int n = d->calls->size;
 	uint64_t next, tick, last;
-	int err;
+	int failed, err;
 
 	next = GY_STANDING_MOST(d->standings, n, next);
 	tick = GY_STANDING_MOST(d->standings, n, tick);
 	last = GY_STANDING_MOST(d->standings, n, begun);
 	drain_settle(d, last);
-	err = drain_apply(d, last);
-	if (err || d->attr.payload == GYRE_PAYLOAD_RAW)
+	failed = drain_apply(d, last);
+	if (d->attr.payload == GYRE_PAYLOAD_RAW)
+		return failed;
+	err = drain_unite(d, failed);
+	if (failed)
 		return err;
-	err = drain_unite(d);
 	if (!gy_delayed_is_led(d))
 		d->last_post = last_post;
 	d->next = d->nchanges == nchanges ? next : tick + d->attr.period;

@@ -135,12 +135,11 @@ struct gyre_delayed {
 	uint64_t said_ready, said_done, said_call;
 	uint64_t called, calls_over; /* collective calls: one that some rank is in; that all were */
 	uint64_t last_post;		/* tick */
-	uint64_t taken;			/* tick of the last contribution */
+	uint64_t taken; /* tick up to which progress is in a round, or gone (OVERWRITE) */
 	uint64_t next;			/* PERIOD: tick of the next trigger */
 	bool switched;			/* switch_tick is behind, or overruled, or not given */
 	uint64_t last_apply;		/* apply tick of the last round that has one */
 	double weight;			/* the last that was not 0 */
-	bool residue; /* a filter or narrow wire may have left some progress */
 	bool uncounted; /* x has the step of a tick that timed out, and is in no round */
 	uint64_t drained; /* tick of the last drain */
 	struct gy_round *handed;	/* RAW: its result is with the caller; or NULL */

@@ -11,20 +11,22 @@
 #include "collectives/delayed/delayed.h"
 #include "collectives/delayed/merge.h"
 
-/*
- * Not from x and b alone: without a step they may differ in the sign of a zero, and a round is not
- * worth that.
- */
+/* By value: a round is not worth the sign of a zero. */
 bool gy_delayed_has_rest(const struct gyre_delayed *d)
 {
-	return (d->tick > d->taken || d->residue || d->uncounted) &&
-	       memcmp(d->x, d->base, d->attr.count * gyre_type_size(d->attr.type)) != 0;
+	const float *x = d->x, *b = d->base;
+	const double *dx = d->x, *db = d->base;
+	size_t i;
+
+	for (i = 0; i < d->attr.count; i++)
+		if (d->attr.type == GYRE_F32 ? x[i] != b[i] : dx[i] != db[i])
+			return true;
+	return false;
 }
 
-/* What a contribution is counted by; what a filter left, or no tick counts, is of one at least. */
 static uint64_t post_steps(const struct gyre_delayed *d)
 {
-	return gy_max(gy_ticks_since(d, d->taken), UINT64_C(1));
+	return gy_ticks_since(d, d->taken) + d->uncounted;
 }
 
 /* False: it is not finite, and base is as it was. */
@@ -32,7 +34,8 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 {
 	const bool check = d->attr.flags & GYRE_DELAYED_CHECK_FINITE;
 	const bool again = r->contributes; /* FRESH: in the place of what it had */
-	const uint64_t steps = post_steps(d);
+	/* what a filter has left, or what was done without a tick, counts as a step */
+	const uint64_t steps = gy_max(post_steps(d), UINT64_C(1));
 	const double scale = d->attr.flags & GYRE_DELAYED_BY_STEPS ? r->weight / (double)steps
 								   : r->weight;
 	struct gy_merge_post p = {
@@ -46,19 +49,18 @@ static bool post_take(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	};
 
 	r->contributes = true;
-	d->residue |= d->base && (filter || d->attr.wire != d->attr.type);
 	r->weights[0] = r->weight;
 	r->weights[1] = r->weight * (double)steps;
 	r->in_place = scale != 1 || d->attr.wire != d->attr.type;
 	if (r->in_place)
 		p.red = r->red;
-	if (filter || (check && p.b)) {
+	if (filter || (check && p.b))
 		gy_merge_progress(p.type, p.own, p.x, p.b, p.n);
-		if (filter)
-			d->attr.filter(d->attr.filter_arg, p.own, p.n, r->number);
+	if (filter) {
+		d->attr.filter(d->attr.filter_arg, p.own, p.n, r->number);
 		p.x = NULL;
 	}
-	if (check && !gy_merge_finite(p.type, p.x ? p.x : p.own, p.n)) {
+	if (check && !gy_merge_finite(p.type, p.b ? p.own : p.x, p.n)) {
 		r->contributes = false;
 		return false;
 	}
@@ -76,12 +78,12 @@ static bool post_fill(struct gyre_delayed *d, struct gy_round *r, const void *v,
 	bool finite = true;
 
 	/* divided by its steps, no step is nothing; but there is no later round for a rest */
-	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && !gy_ticks_since(d, d->taken) &&
+	if (d->attr.flags & GYRE_DELAYED_BY_STEPS && !post_steps(d) &&
 	    !(last && gy_delayed_has_rest(d)))
 		weight = 0;
 	/* the last round of a drain may have none: with MODEL it still needs each rank's x */
 	if (d->attr.flags & GYRE_DELAYED_WEIGHT_STEPS)
-		weight *= (double)post_steps(d);
+		weight *= (double)gy_max(post_steps(d), UINT64_C(1));
 	r->weight = weight;
 	if (weight > 0)
 		finite = post_take(d, r, v, d->attr.filter && !last);
@@ -109,8 +111,10 @@ static int post_finish(struct gyre_delayed *d, struct gy_round *r, bool finite)
 	struct gy_engine *e = &d->ctx->engine;
 
 	gy_engine_enter(e);
-	if (r->contributes)
+	if (r->contributes) {
 		d->taken = d->tick;
+		d->uncounted = false;
+	}
 	d->last_post = r->post_tick;
 	r->state = GY_ROUND_POSTED;
 	if (!finite)

@@ -331,7 +331,6 @@ int gyre_delayed_load(struct gyre_delayed *d, int (*read)(void *arg, void *buf, 
 	}
 	err = load_local(d, &state, &words, &io);
 	err = load_begin(d, &state, err);
-	d->residue = d->base && (d->attr.filter || d->attr.wire != d->attr.type);
 	gy_free(state.rounds);
 	gy_free(words.word);
 	return err;

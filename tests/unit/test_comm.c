@@ -353,7 +353,7 @@ static void test_late_messages(void **state)
 	}
 }
 
-/* ---- a rank comes late, ends the call and destroys the communicator, as it is asked for it ---- */
+/* ---- a late rank ends a call and destroys the communicator, as it is asked for the call ---- */
 
 static int asked_start(const struct job *j, int me, struct gyre_comm *pair,
 		       struct gyre_request **req)

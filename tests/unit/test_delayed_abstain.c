@@ -319,16 +319,15 @@ static struct job halves_job(uint64_t seed)
  */
 static void test_halves(void **state)
 {
-	static const uint64_t seeds[] = { 34, 56 };
 	unsigned halves = 0;
-	uint64_t event, step;
-	size_t i;
+	uint64_t seed, event, step;
 
-	for (i = 0; i < GY_ARRAY_SIZE(seeds); i++) {
-		struct job j = halves_job(seeds[i]);
+	for (seed = 1; halves <= 5 && seed < 1000; seed++) {
+		struct job j = halves_job(seed);
 		const uint64_t from = abstain.from, end = abstain.to;
 
-		assert_true(abstain.given > 1);
+		if (abstain.given < 2) /* to one rank at most: it has it or has not */
+			continue;
 		/* it gives when the ranks have found each other again */
 		step = (end - from) / test_times(100, 2000);
 		abstain.victims[1] = abstain.furthest;
