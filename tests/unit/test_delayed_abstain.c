@@ -329,7 +329,7 @@ static void test_halves(void **state)
 		if (abstain.given < 2) /* to one rank at most: it has it or has not */
 			continue;
 		/* it gives when the ranks have found each other again */
-		step = (end - from) / test_times(100, 2000);
+		step = gy_max((end - from) / test_times(100, 2000), UINT64_C(1));
 		abstain.victims[1] = abstain.furthest;
 		for (event = end - (end - from) / 5; event < end; event += step) {
 			abstain.halves = 0;
