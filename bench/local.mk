@@ -84,7 +84,7 @@ EXTRA_DIST += %D%/instructions.sh %D%/instructions-verbs.sh
 noinst_PROGRAMS += %D%/round_cost
 %C%_round_cost_SOURCES = %D%/round_cost.c
 %C%_round_cost_LDADD = libgyre.la -lm
-EXTRA_DIST += %D%/headline %D%/dts.svg %D%/lasgd-2.svg %D%/lasgd-4.svg %D%/lasgd-random.svg
+EXTRA_DIST += %D%/headline %D%/dts.svg %D%/dts-far.svg %D%/lasgd-2.svg %D%/lasgd-4.svg %D%/lasgd-random.svg
 
 # Links nothing of gyre.
 noinst_PROGRAMS += %D%/gyre-limits
