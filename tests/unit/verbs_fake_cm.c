@@ -101,9 +101,8 @@ int rdma_resolve_route(struct rdma_cm_id *id, int ms)
 
 int rdma_get_cm_event(struct rdma_event_channel *ch, struct rdma_cm_event **ep)
 {
+	static _Thread_local struct rdma_cm_event e; /* until the next call; ranks may be threads */
 	DEV_LOCKED;
-
-	static struct rdma_cm_event e;
 	eventfd_t n;
 	unsigned i;
 
