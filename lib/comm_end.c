@@ -184,12 +184,10 @@ void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct
 
 	if (hdr->kind == GY_MSG_RELEASE)
 		return;
-	if (past && hdr->kind == GY_MSG_WAIT &&
-	    !atomic_load_explicit(&past->err, memory_order_relaxed) &&
-	    comm_has_done(past, peer, hdr))
-		return;
 	if (past && atomic_load_explicit(&past->err, memory_order_relaxed))
 		gy_comm_tell_again(past, peer);
+	else if (past && hdr->kind == GY_MSG_WAIT && comm_has_done(past, peer, hdr))
+		return;
 	else	/* no room to tell it: its next probe finds out */
 		gy_comm_refuse(e, hdr->comm, peer, -EPROTO, "has destroyed the communicator");
 }
