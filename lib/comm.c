@@ -80,7 +80,6 @@ struct gyre_comm *gy_comm_alloc(struct gyre_context *ctx, int size)
 	gy_list_init(&comm->unexpected);
 	gy_list_init(&comm->self);
 	gy_list_init(&comm->early);
-	gy_list_init(&comm->dropped);
 	comm->ranks = gy_alloc_array(size, sizeof(*comm->ranks));
 	comm->sent = gy_alloc_array(size, sizeof(*comm->sent));
 	comm->received = gy_alloc_array(size, sizeof(*comm->received));

@@ -59,8 +59,6 @@ struct gyre_comm {
 	struct gy_list self;
 	/* first messages that overtook an earlier one: struct gy_parked */
 	struct gy_list early;
-	/* refused messages whose senders must still be told: likewise */
-	struct gy_list dropped;
 	uint32_t *sent, *received;	/* point-to-point messages so far, by rank here */
 
 	bool *told;			/* by rank here: knows that it has failed */
@@ -207,6 +205,8 @@ bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
 void gy_p2p_ask(const struct gy_run *run, struct gy_hdr *hdr);
 bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
 		     const struct gy_hdr *hdr);
+/* Tells senders what was refused when there was no room for it (e->dropped).  Whether all know. */
+bool gy_p2p_release_dropped(struct gy_engine *e);
 void gy_p2p_fail(struct gyre_comm *comm, int err);
 /* A rank has said that it leaves, or was never there: no message of its will come any more. */
 void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer);

@@ -166,7 +166,10 @@ int gy_comm_refuse(struct gy_engine *e, uint32_t id, struct gy_peer *peer, int e
 	return gy_peer_msg(e, peer, &hdr, why);
 }
 
-/* Whether this rank has done its part of what the peer says that it waits for: that comes to it. */
+/*
+ * Whether this rank has done its part of what the peer says that it waits for: that comes to it.
+ * Or its part of a message of which more comes, since the receive did not take it.
+ */
 static bool comm_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
 			  const struct gy_hdr *hdr)
 {
@@ -186,7 +189,8 @@ void gy_comm_refuse_gone(struct gy_engine *e, struct gy_peer *peer, const struct
 		return;
 	if (past && atomic_load_explicit(&past->err, memory_order_relaxed))
 		gy_comm_tell_again(past, peer);
-	else if (past && hdr->kind == GY_MSG_WAIT && comm_has_done(past, peer, hdr))
+	else if (past && (hdr->kind == GY_MSG_WAIT || hdr->coll == GY_P2P) &&
+		 comm_has_done(past, peer, hdr))
 		return;
 	else	/* no room to tell it: its next probe finds out */
 		gy_comm_refuse(e, hdr->comm, peer, -EPROTO, "has destroyed the communicator");
@@ -229,7 +233,6 @@ void gy_comm_drop_unmatched(struct gyre_comm *comm)
 
 	comm_unpark_all(e, &comm->unexpected);
 	comm_unpark_all(e, &comm->early);
-	comm_unpark_all(e, &comm->dropped);
 }
 
 /* Of what operations need nothing is left. */

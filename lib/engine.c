@@ -51,6 +51,7 @@ int gy_engine_init(struct gy_engine *e, struct gyre_context *ctx)
 	gy_list_init(&e->coming);
 	gy_list_init(&e->past);
 	gy_list_init(&e->ports);
+	gy_list_init(&e->dropped);
 	gy_list_init(&e->early_control);
 	gy_list_init(&e->requests);
 	gy_list_init(&e->mems);
@@ -258,6 +259,7 @@ static gy_cold void engine_tick(struct gy_engine *e)
 	gy_peers_tick(e);
 	gy_control_tick(e);
 	gy_ports_wake(e);	/* some wait for a time */
+	gy_p2p_release_dropped(e);
 	gy_list_for_each(pos, &e->comms) {	/* who could not be told yet */
 		struct gyre_comm *comm = gy_list_entry(pos, struct gyre_comm, link);
 

@@ -263,6 +263,7 @@ struct gy_engine {
 	struct gy_list coming;		/* that others may have already: gy_comm_expect */
 	struct gy_list past;		/* destroyed ones, the last and who has failed untold */
 	struct gy_list ports;		/* struct gy_port.link */
+	struct gy_list dropped;		/* gy_p2p_release_dropped: struct gy_parked */
 	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
 	bool ports_woken;
 	struct gyre_comm *world;

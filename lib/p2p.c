@@ -195,7 +195,7 @@ static void p2p_refuse(struct gy_engine *e, struct gyre_request *recv, struct gy
 	if (p2p_release(e, p->peer, &p->hdr))
 		gy_unpark(e, p);
 	else
-		gy_list_add_tail(&recv->comm->dropped, &p->link);
+		gy_list_add_tail(&e->dropped, &p->link);
 	gy_request_done(e, recv, size ? -EMSGSIZE : -EPROTO);
 }
 
@@ -337,10 +337,26 @@ bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
 		     const struct gy_hdr *hdr)
 {
 	const int rank = gy_comm_rank_of(past, peer->rank);
+	const bool sends = hdr->kind == GY_MSG_WAIT && hdr->arg;	/* this rank, to the peer */
 
 	if (rank < 0)
 		return false;
-	return (int32_t)((hdr->arg ? past->sent : past->received)[rank] - hdr->seq) > 0;
+	return (int32_t)((sends ? past->sent : past->received)[rank] - hdr->seq) > 0;
+}
+
+bool gy_p2p_release_dropped(struct gy_engine *e)
+{
+	struct gy_list *pos, *after;
+
+	gy_list_for_each_safe(pos, after, &e->dropped) {
+		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
+
+		if (!p2p_release(e, p->peer, &p->hdr))
+			continue;
+		gy_list_del(&p->link);
+		gy_unpark(e, p);
+	}
+	return gy_list_empty(&e->dropped);
 }
 
 /* Requests that wait to be matched, and that a thread waits for. */
@@ -362,17 +378,6 @@ static void p2p_check_late(struct gyre_comm *comm, struct gy_list *list)
 
 void gy_p2p_tick(struct gyre_comm *comm)
 {
-	struct gy_engine *e = &comm->ctx->engine;
-	struct gy_list *pos, *after;
-
-	gy_list_for_each_safe(pos, after, &comm->dropped) {
-		struct gy_parked *p = gy_list_entry(pos, struct gy_parked, link);
-
-		if (!p2p_release(e, p->peer, &p->hdr))
-			continue;
-		gy_list_del(&p->link);
-		gy_unpark(e, p);
-	}
 	p2p_check_late(comm, &comm->posted);
 	p2p_check_late(comm, &comm->self);
 }

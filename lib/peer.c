@@ -441,6 +441,8 @@ static bool peers_still_needed(struct gy_engine *e)
 	bool needed = false;
 	int i;
 
+	if (!gy_p2p_release_dropped(e))
+		return true;
 	for (i = 0; i < e->ctx->nranks; i++) {
 		struct gy_peer *peer = e->peers[i];
 
@@ -480,6 +482,8 @@ void gy_peers_close(struct gy_engine *e, bool drain)
 			gy_engine_wait_step(e, &idle);
 	gy_list_for_each(pos, &e->comms)
 		gy_comm_drop_unmatched(gy_list_entry(pos, struct gyre_comm, link));
+	while ((pos = gy_list_pop(&e->dropped)))
+		gy_unpark(e, gy_list_entry(pos, struct gy_parked, link));
 	for (i = 0; i < e->ctx->nranks; i++) {
 		struct gy_peer *peer = e->peers[i];
 

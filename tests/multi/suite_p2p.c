@@ -389,13 +389,16 @@ int suite_run_ring(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 
 /* ---- receives that do not fit ---- */
 
-/* Too long or of another type: the receive says so, and nothing else suffers. */
+/*
+ * Too long or of another type: the receive says so, and nothing else suffers, nor when the
+ * communicator is destroyed at once.
+ */
 int suite_run_wrong(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 {
-	struct gyre_comm *comm = gyre_context_world(env->ctx);
+	struct gyre_comm *world = gyre_context_world(env->ctx), *part = NULL, *comm;
 	struct suite_rng own = suite_own_rng(env, seed);
 	const size_t n = 1 + suite_count(env, rng, 4), room = suite_below(rng, n);
-	const bool other_type = suite_one_in(rng, 2);
+	const bool other_type = suite_one_in(rng, 2), own_comm = suite_one_in(rng, 2);
 	const int to = (env->rank + 1) % env->nranks;
 	const int from = (env->rank + env->nranks - 1) % env->nranks;
 	struct suite_values v = { .seed = seed, .type = GYRE_INT32, .op = GYRE_SUM, .nranks = 1 };
@@ -409,6 +412,10 @@ int suite_run_wrong(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 	    suite_buf_alloc(env, &own, &out, n * 4, 4, false))
 		return -1;
 	suite_fill(&v, env->rank, out.ptr, 0, n);
+	err = own_comm ? gyre_comm_split(world, 0, env->rank, &part) : 0;
+	if (err)
+		return suite_fail(env, "split: %s", gyre_strerror(err));
+	comm = own_comm ? part : world;
 	err = gyre_irecv(in.ptr, other_type ? n : room, other_type ? GYRE_F32 : GYRE_INT32, from, 7,
 			 comm, &req[0]);
 	if (err)
@@ -423,11 +430,12 @@ int suite_run_wrong(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 	err = suite_complete(env, &own, &req[1], NULL);
 	if (err)
 		return suite_fail(env, "the send says %s", gyre_strerror(err));
+	gyre_comm_destroy(part);
 	if (suite_buf_check(env, &in, "received") ||
 	    suite_differs(&v, env->rank, out.ptr, 0, n) != n)
 		return suite_fail(env, "what was sent has changed");
 	suite_buf_free(env, &in);
 	suite_buf_free(env, &out);
-	err = gyre_barrier(comm);
+	err = gyre_barrier(world);
 	return err ? suite_fail(env, "after it, a barrier says %s", gyre_strerror(err)) : 0;
 }
