@@ -265,8 +265,13 @@ static int stream_pump_grant_out(struct gy_engine *e, struct gy_stream *s)
 		s->first_sent = true;
 		s->finished = !s->len;
 	}
-	while (!err && s->sent < s->len && stream_next(s, s->sent) <= limit && stream_may_send(s))
+	while (!err && s->sent < s->len && stream_next(s, s->sent) <= limit) {
+		if (!stream_may_send(s)) {
+			s->peer->ep->nic->pressed = true;
+			break;
+		}
 		err = stream_send_grain(e, s);
+	}
 	return err;
 }
 

@@ -117,8 +117,8 @@ struct gy_grain {
 	size_t to_off;
 	uint32_t ticket;
 	/*
-	 * So many of the stream follow, at least, and gy_sent may wait for theirs; but of as many
-	 * as a stream has under way (GY_STREAM_GRAINS) some must end.
+	 * So many of the stream follow, at least, and gy_sent may wait for theirs; but not when
+	 * gy_nic.pressed says that they cannot follow before.
 	 */
 	unsigned more;
 	/*
@@ -139,6 +139,11 @@ struct gy_nic {
 	const struct gy_transport_ops *ops;
 	struct gyre_context *ctx;
 	struct gy_recalls *recalls;	/* GY_CAP_LEND: of this rank; set by open.  Else NULL */
+	/*
+	 * Set by the engine: a stream has its window under way, and sends no more before its
+	 * oldest grain has ended.  Cleared by a transport that lets gy_sent wait (gy_grain.more).
+	 */
+	bool pressed;
 };
 
 struct gy_ep {

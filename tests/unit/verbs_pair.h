@@ -57,6 +57,7 @@ void test_old_count(void **state);
 void test_bytes(void **state);
 void test_full_tail(void **state);
 void test_starved(void **state);
+void test_pressed(void **state);
 void test_out_of_order(void **state);
 void test_arm(void **state);
 

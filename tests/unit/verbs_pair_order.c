@@ -227,6 +227,33 @@ void test_starved(void **state)
 	close_ranks();
 }
 
+/*
+ * Nor while a stream can send no more before its grains have ended: a queue pair is asked that has
+ * no completion on its way, another once it has come.
+ */
+void test_pressed(void **state)
+{
+	uint64_t seed = fake_seed();
+
+	connect_by_one();
+	vf.empty_writes = 0;
+	vf.hold = true;
+	assert_int_equal(write_slot(0, 0), 0);
+	more = SLOTS;
+	assert_int_equal(write_slot(0, 1), 0);
+	more = 0;
+	ranks[0].nic->pressed = true;
+	pump(8);
+	assert_int_equal(vf.empty_writes, 0);
+	assert_true(ranks[0].nic->pressed);
+	vf.hold = false;
+	verbs_fake_move(1000, &seed);
+	pump(8);
+	assert_true(all_sent(0) && !ranks[0].nic->pressed);
+	assert_int_equal(vf.empty_writes, 1);
+	close_ranks();
+}
+
 /* Queue pairs that overtake each other, small and large messages, room that runs out. */
 void test_out_of_order(void **state)
 {

@@ -160,6 +160,7 @@ static int sim_poll(struct gy_ep *base)
 
 	if (nic->rank->world->attr.exact)
 		sim_cost_pay(nic);
+	sim_nic_pressed(nic);
 	if (gy_list_empty(&ep->arrived))
 		return 0;
 	budget = nic_budget(nic);
@@ -177,6 +178,7 @@ static int sim_progress(struct gy_nic *base)
 
 	if (nic->rank->world->attr.exact)
 		sim_cost_pay(nic);
+	sim_nic_pressed(nic);
 	if (gy_list_empty(&nic->calls) && gy_list_empty(&nic->busy))
 		return 0;
 	budget = nic_budget(nic);
@@ -202,6 +204,7 @@ static int sim_arm(struct gy_nic *base)
 	struct sim_nic *nic = to_sim_nic(base);
 
 	nic->armed = true;
+	sim_nic_pressed(nic);
 	return !gy_list_empty(&nic->calls) || !gy_list_empty(&nic->busy);
 }
 

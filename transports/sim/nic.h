@@ -80,7 +80,8 @@ struct sim_parcel {
 	struct gy_hdr hdr;
 	struct gy_grain *grain;		/* SIM_SENT; a grain until it is read */
 	struct sim_parcel *pair;	/* a grain and its SIM_SENT, until it is read */
-	uint64_t at;			/* a grain: when it arrives */
+	uint64_t at;			/* a grain: when it arrives; SIM_SENT: when it is due */
+	bool held;			/* SIM_SENT: does not fly yet: gy_grain.more */
 	uint64_t sum;			/* SIM_SENT: of what was read; 0: nothing was */
 	void *dst;			/* SIM_REST, SIM_WRITE */
 	uint64_t id;			/* SIM_WRITE: of the exposure */
@@ -144,6 +145,7 @@ int sim_ep_bulk(struct gy_ep *ep, struct gy_grain *grain);
 void sim_ep_revoke(struct gy_ep *ep, const void *ptr, size_t len);
 bool sim_ep_sends(struct sim_ep *ep, const void *ptr, size_t len);	/* a grain out of there */
 void sim_ep_freed(struct sim_ep *from);			/* room may have come */
+void sim_nic_pressed(struct sim_nic *nic);		/* gy_nic.pressed, if so */
 
 /* ---- nic.c ---- */
 struct sim_nic *sim_nic_of(struct gy_sim_world *w, int rank, unsigned ordinal);	/* or NULL */

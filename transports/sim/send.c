@@ -3,7 +3,8 @@
  * send.c - small messages and grains on their way, and revoking memory.
  * Small messages of a pair arrive in order; grains of one lane too, those of different lanes do
  * not. A grain's bytes are taken at a random moment before gy_sent, which is some time before or
- * after the grain arrives.
+ * after the grain arrives; where more are to follow, it may wait for the last of them, but not when
+ * the engine says that they cannot follow.
  */
 #include <errno.h>
 #include <string.h>
@@ -122,6 +123,41 @@ static int send_grain_new(struct sim_ep *ep, const struct gy_grain *grain, struc
 	return *pp ? 0 : -ENOMEM;
 }
 
+/* Whether gy_sent waits for a grain that comes later; of slots it is known to wait for messages. */
+static bool send_holds(struct gy_sim_world *w, const struct gy_grain *grain)
+{
+	return grain->more && !grain->pooled && sim_one_in(w, 2);
+}
+
+/* All that wait. */
+static void send_release(struct sim_ep *ep)
+{
+	const uint64_t now = ep->room->world->now;
+	struct gy_list *pos;
+
+	if (ep->state != SIM_EP_UP || ep->broken)
+		return;
+	gy_list_for_each(pos, &ep->grains) {
+		struct sim_parcel *p = gy_list_entry(pos, struct sim_parcel, own);
+
+		if (!p->held)
+			continue;
+		p->held = false;
+		sim_parcel_fly(p, gy_max(p->at, now));
+	}
+}
+
+void sim_nic_pressed(struct sim_nic *nic)
+{
+	struct gy_list *pos;
+
+	if (!nic->base.pressed)
+		return;
+	nic->base.pressed = false;
+	gy_list_for_each(pos, &nic->eps)
+		send_release(gy_list_entry(pos, struct sim_ep, link));
+}
+
 /* The source is read at once: nothing may change it until the last byte has left. */
 static void send_exactly(struct sim_ep *ep, struct sim_parcel *p, struct sim_parcel *sent)
 {
@@ -180,7 +216,12 @@ int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 	p->at = send_lane(ep, sizeof(p->hdr) + grain->hdr.len);
 	read = w->now + sim_below(w, p->at - w->now);
 	sim_parcel_fly(p, read);
-	sim_parcel_fly(sent, read + 1 + sim_below(w, 2 * (p->at - w->now)));
+	sent->at = read + 1 + sim_below(w, 2 * (p->at - w->now));
+	sent->held = send_holds(w, grain);
+	if (!sent->held)
+		sim_parcel_fly(sent, sent->at);
+	if (!grain->more)
+		send_release(ep);
 	return 0;
 }
 

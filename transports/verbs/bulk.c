@@ -98,6 +98,24 @@ void verbs_bulk_await(struct verbs_nic *nic)
 		bulk_await(gy_list_entry(link, struct verbs_qp, silent));
 }
 
+/* Grains of a stream go by several QPs: its oldest may be on one that has none signalled. */
+void verbs_bulk_pressed(struct verbs_nic *nic)
+{
+	struct gy_list *pos, *after;
+
+	nic->base.pressed = false;
+	gy_list_for_each_safe(pos, after, &nic->silent) {
+		struct verbs_qp *q = gy_list_entry(pos, struct verbs_qp, silent);
+
+		if (q->acked == q->signalled) {
+			gy_list_del(pos);
+			bulk_await(q);
+		} else {
+			nic->base.pressed = true;	/* what ends now may not be the oldest */
+		}
+	}
+}
+
 /* So often that a queue pair which is full has a completion on its way. */
 static bool bulk_wants_signal(const struct verbs_qp *q, const struct gy_grain *g)
 {

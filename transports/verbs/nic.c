@@ -156,6 +156,8 @@ static int nic_progress(struct gy_nic *base)
 	/* Who waits for a slot may wait for one that the device has long done with. */
 	if (gy_unlikely(++nic->idle == VERBS_QUIET || base->ctx->engine.pool.starved))
 		verbs_bulk_await(nic);
+	else if (gy_unlikely(base->pressed))
+		verbs_bulk_pressed(nic);
 	if (gy_unlikely(!gy_list_empty(&nic->tails)))
 		verbs_bulk_tails(nic);
 	if (gy_unlikely(!gy_list_empty(&nic->leaving)))

@@ -447,6 +447,8 @@ bool verbs_bulk_room(const struct verbs_ep *ve);
 void verbs_bulk_again(struct verbs_ep *ve);
 /* A completion is to be asked for of all that was sent without one. */
 void verbs_bulk_await(struct verbs_nic *nic);
+/* Or of those of which none is on its way (gy_nic.pressed). */
+void verbs_bulk_pressed(struct verbs_nic *nic);
 /* Asks for them; of a full queue pair later. */
 void verbs_bulk_tails(struct verbs_nic *nic);
 
