@@ -320,6 +320,24 @@ static int context_world(struct gyre_context *ctx)
 	return err;
 }
 
+/* Who is joined by what, as far as is known before there are connections. */
+static void context_say(const struct gyre_context *ctx)
+{
+	char text[160] = "";
+	size_t used = 0;
+	int t, i, n;
+
+	for (t = 0; gy_transports[t] && used < sizeof(text); t++) {
+		n = 0;
+		for (i = 0; i < ctx->nranks; i++)
+			n += i != ctx->rank && gy_peer_transport(ctx, i) == t;
+		if (n)
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s %d by %s",
+						 used ? "," : ":", n, gy_transports[t]->name);
+	}
+	gy_info("%d rank%s%s", ctx->nranks, ctx->nranks == 1 ? "" : "s", text);
+}
+
 static void context_free(struct gyre_context *ctx, bool drain)
 {
 	struct gy_engine *e = &ctx->engine;
@@ -430,6 +448,7 @@ int gy_context_create(const struct gyre_context_attr *attr, struct gy_sys *sys, 
 		context_free(ctx, false);
 		return err;
 	}
+	context_say(ctx);
 	*ctxp = ctx;
 	return 0;
 }

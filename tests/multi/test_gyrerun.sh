@@ -266,6 +266,8 @@ gone "hosts, gyrerun is killed" $words
 if [ -x "$rank" ]; then
 	expect 0 "a job" "$gyrerun" -n 3 "$rank" 5
 	same "a job" out summed summed summed
+	GYRE_LOG=info GYRE_TRANSPORT=shm expect 0 "a job, info" "$gyrerun" -n 3 "$rank"
+	says "a job, info" err 'info: 3 ranks: 2 by shm'
 	expect 0 "a job on hosts" "${over[@]}" -n 3 "$rank" 2
 	same "a job on hosts" out summed summed summed
 	expect 0 "a job with --root-addr" "${over[@]}" --root-addr 127.0.0.1 -n 2 "$rank" 1
