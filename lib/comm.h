@@ -205,8 +205,9 @@ bool gy_p2p_is_over(const struct gyre_comm *comm, const struct gy_peer *peer,
 void gy_p2p_ask(const struct gy_run *run, struct gy_hdr *hdr);
 bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
 		     const struct gy_hdr *hdr);
-/* Tells senders what was refused when there was no room for it (e->dropped).  Whether all know. */
-bool gy_p2p_release_dropped(struct gy_engine *e);
+/* Tells senders what was refused when there was no room to say so; and whether that peer knows. */
+void gy_p2p_release_dropped(struct gy_engine *e);
+bool gy_p2p_has_told(struct gy_engine *e, const struct gy_peer *peer);
 void gy_p2p_fail(struct gyre_comm *comm, int err);
 /* A rank has said that it leaves, or was never there: no message of its will come any more. */
 void gy_p2p_left(struct gyre_comm *comm, const struct gy_peer *peer);

@@ -226,7 +226,7 @@ enum gy_run_state { GY_RUN_IDLE, GY_RUN_RUNNING, GY_RUN_DONE };
 
 /* A message that nobody could use yet. */
 struct gy_parked {
-	struct gy_list link;		/* struct gy_peer.parked or struct gyre_comm.unexpected */
+	struct gy_list link;		/* of a peer, a communicator or the engine */
 	struct gy_peer *peer;
 	unsigned size_class;
 	struct gy_hdr hdr;
@@ -263,7 +263,7 @@ struct gy_engine {
 	struct gy_list coming;		/* that others may have already: gy_comm_expect */
 	struct gy_list past;		/* destroyed ones, the last and who has failed untold */
 	struct gy_list ports;		/* struct gy_port.link */
-	struct gy_list dropped;		/* gy_p2p_release_dropped: struct gy_parked */
+	struct gy_list dropped;		/* refused, and not said: struct gy_parked */
 	struct gy_list early_control;	/* control messages for ports to come: struct gy_parked */
 	bool ports_woken;
 	struct gyre_comm *world;

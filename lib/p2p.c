@@ -344,7 +344,7 @@ bool gy_p2p_has_done(const struct gyre_comm *past, const struct gy_peer *peer,
 	return (int32_t)((sends ? past->sent : past->received)[rank] - hdr->seq) > 0;
 }
 
-bool gy_p2p_release_dropped(struct gy_engine *e)
+void gy_p2p_release_dropped(struct gy_engine *e)
 {
 	struct gy_list *pos, *after;
 
@@ -356,7 +356,17 @@ bool gy_p2p_release_dropped(struct gy_engine *e)
 		gy_list_del(&p->link);
 		gy_unpark(e, p);
 	}
-	return gy_list_empty(&e->dropped);
+}
+
+bool gy_p2p_has_told(struct gy_engine *e, const struct gy_peer *peer)
+{
+	const struct gy_list *pos;
+
+	gy_p2p_release_dropped(e);
+	gy_list_for_each(pos, &e->dropped)
+		if (gy_list_entry(pos, struct gy_parked, link)->peer == peer)
+			return false;
+	return true;
 }
 
 /* Requests that wait to be matched, and that a thread waits for. */

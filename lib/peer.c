@@ -441,15 +441,13 @@ static bool peers_still_needed(struct gy_engine *e)
 	bool needed = false;
 	int i;
 
-	if (!gy_p2p_release_dropped(e))
-		return true;
 	for (i = 0; i < e->ctx->nranks; i++) {
 		struct gy_peer *peer = e->peers[i];
 
 		if (!peer || peer->state != GY_PEER_UP)
 			continue;
 		if (peer_was_told(&e->comms, peer) && peer_was_told(&e->past, peer) &&
-		    gy_agree_has_told(e, peer))
+		    gy_agree_has_told(e, peer) && gy_p2p_has_told(e, peer))
 			peer_say(e, peer, GY_MSG_BYE, &peer->said_bye);
 		peer_answer_bye(e, peer);
 		needed |= !peer->acked;

@@ -50,7 +50,7 @@ struct gy_peer {
 	struct gy_expect *expect;
 	struct gy_list streams;	/* open streams to and from this peer: struct gy_stream.peer_link */
 	struct gy_list parked;	/* messages that came before their operation: struct gy_parked */
-	size_t parked_bytes;	/* memory of these, and of those that communicators keep of it */
+	size_t parked_bytes;	/* memory of these, and of those that others keep of it */
 	/* bytes; the difference is bounded by the allowance */
 	uint32_t eager_sent, eager_acked;
 	/* bytes consumed of the peer's; what it knows of that */

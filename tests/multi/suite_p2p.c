@@ -398,7 +398,8 @@ int suite_run_wrong(struct suite_env *env, struct suite_rng *rng, uint64_t seed)
 	struct gyre_comm *world = gyre_context_world(env->ctx), *part = NULL, *comm;
 	struct suite_rng own = suite_own_rng(env, seed);
 	const size_t n = 1 + suite_count(env, rng, 4), room = suite_below(rng, n);
-	const bool other_type = suite_one_in(rng, 2), own_comm = suite_one_in(rng, 2);
+	const bool other_type = suite_one_in(rng, 2);
+	const bool own_comm = suite_one_in(rng, 2) && !env->no_split;
 	const int to = (env->rank + 1) % env->nranks;
 	const int from = (env->rank + env->nranks - 1) % env->nranks;
 	struct suite_values v = { .seed = seed, .type = GYRE_INT32, .op = GYRE_SUM, .nranks = 1 };

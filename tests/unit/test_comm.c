@@ -471,6 +471,55 @@ static void test_split_members(void **state)
 	}
 }
 
+/*
+ * A message of DEAF has been refused, and there is no room to say so while it does not read.  It
+ * hears of it although TALKER leaves; and where it does not read for longer than TALKER waits,
+ * OTHER still hears that TALKER has left in good order.
+ */
+static void bye_rank(struct job *j, struct gy_sim_rank *rank, int me)
+{
+	static float in[LARGE], out[COUNT];
+	const bool long_deaf = j->seed % 2;
+	struct gyre_comm *world = gyre_context_world(j->ctx[me]);
+	struct gyre_request *req = NULL;
+	int i, err = gyre_barrier(world);
+
+	EXPECT(j, me, !err, err);
+	if (me == DEAF) {
+		err = gyre_isend(in, LARGE, GYRE_F32, TALKER, 1, world, &req);
+		EXPECT(j, me, !err, err);
+		gy_sim_sleep(rank, (long_deaf ? 6000 : 500) * MS);
+		err = gyre_request_wait(&req, NULL);
+		EXPECT(j, me, !err || long_deaf, err);
+	} else if (me == TALKER) {
+		for (i = 0; i < 100; i++) {
+			gyre_progress(j->ctx[me]);
+			gy_sim_sleep(rank, MS);
+		}
+		job_fill_lane(j, me, DEAF);
+		err = gyre_recv(out, COUNT, GYRE_F32, DEAF, 1, world, NULL);
+		EXPECT(j, me, err == -EMSGSIZE, err);
+	} else {
+		for (i = 0; i < 4000; i++) {
+			gyre_progress(j->ctx[me]);
+			gy_sim_sleep(rank, MS);
+		}
+		err = gyre_comm_status(world, NULL, 0);
+		EXPECT(j, me, !err, err);
+	}
+}
+
+static void test_bye(void **state)
+{
+	struct job j = { .fn = bye_rank };
+
+	for (j.seed = 0; j.seed < 8; j.seed++) {
+		struct job one = j;
+
+		job_run(&one);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_late_messages),
 		cmocka_unit_test(test_asked_late),
 		cmocka_unit_test(test_split_members),
+		cmocka_unit_test(test_bye),
 	};
 
 	gy_log_set_hook(job_log);

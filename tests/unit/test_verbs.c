@@ -18,6 +18,7 @@ int main(void)
 		cmocka_unit_test(test_full_tail),
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_pressed),
+		cmocka_unit_test(test_pressed_again),
 		cmocka_unit_test(test_out_of_order),
 		cmocka_unit_test(test_arm),
 		cmocka_unit_test(test_next_address),

@@ -58,6 +58,7 @@ void test_bytes(void **state);
 void test_full_tail(void **state);
 void test_starved(void **state);
 void test_pressed(void **state);
+void test_pressed_again(void **state);
 void test_out_of_order(void **state);
 void test_arm(void **state);
 

@@ -254,6 +254,27 @@ void test_pressed(void **state)
 	close_ranks();
 }
 
+/* Also when grains are sent again after a reset, which nobody has signalled. */
+void test_pressed_again(void **state)
+{
+	uint64_t seed = fake_seed();
+	unsigned i;
+
+	connect_by_one();
+	vf.hold = true;
+	more = GRAINS;
+	for (i = 0; i < 8; i++)
+		assert_int_equal(write_slot(0, i), 0);
+	more = 0;
+	ranks[0].nic->pressed = true;
+	gy_verbs_ops.revoke(peer_of(1)->base.ep, memory[1] + (GRAINS + 70) * SLOT, SLOT);
+	vf.hold = false;
+	verbs_fake_move(1000, &seed);
+	pump(200);
+	assert_true(all_sent(0));
+	close_ranks();
+}
+
 /* Queue pairs that overtake each other, small and large messages, room that runs out. */
 void test_out_of_order(void **state)
 {

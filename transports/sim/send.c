@@ -123,7 +123,7 @@ static int send_grain_new(struct sim_ep *ep, const struct gy_grain *grain, struc
 	return *pp ? 0 : -ENOMEM;
 }
 
-/* Whether gy_sent waits for a grain that comes later; of slots it is known to wait for messages. */
+/* Whether gy_sent waits for a grain that comes later.  Out of a slot it may not: see pooled. */
 static bool send_holds(struct gy_sim_world *w, const struct gy_grain *grain)
 {
 	return grain->more && !grain->pooled && sim_one_in(w, 2);
@@ -171,12 +171,26 @@ static void send_exactly(struct sim_ep *ep, struct sim_parcel *p, struct sim_par
 	sim_parcel_fly(sent, left);
 }
 
+/* It is read, arrives and is known to have gone at random moments, or when another has gone. */
+static void send_roughly(struct sim_ep *ep, struct sim_parcel *p, struct sim_parcel *sent)
+{
+	struct gy_sim_world *w = p->world;
+	uint64_t read;
+
+	p->at = send_lane(ep, sizeof(p->hdr) + p->hdr.len);
+	read = w->now + sim_below(w, p->at - w->now);
+	sim_parcel_fly(p, read);
+	sent->at = read + 1 + sim_below(w, 2 * (p->at - w->now));
+	sent->held = send_holds(w, sent->grain);
+	if (!sent->held)
+		sim_parcel_fly(sent, sent->at);
+}
+
 int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 {
 	struct sim_ep *ep = to_sim_ep(base);
 	struct gy_sim_world *w = sim_ep_nic(ep)->rank->world;
 	struct sim_parcel *sent, *p = NULL;
-	uint64_t read;
 	int err = 0;
 
 	if (ep->state != SIM_EP_UP)
@@ -199,6 +213,8 @@ int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 	}
 	sent->grain = grain;
 	gy_list_add_tail(&ep->grains, &sent->own);
+	if (!grain->more)
+		send_release(ep);
 	if (!p) {			/* nobody will ever read it */
 		if (!ep->broken)
 			sim_parcel_fly(sent, w->now + ep->how.latency_ns);
@@ -209,19 +225,10 @@ int sim_ep_bulk(struct gy_ep *base, struct gy_grain *grain)
 	p->grain = grain;
 	p->pair = sent;
 	sent->pair = p;
-	if (w->attr.exact) {
+	if (w->attr.exact)
 		send_exactly(ep, p, sent);
-		return 0;
-	}
-	p->at = send_lane(ep, sizeof(p->hdr) + grain->hdr.len);
-	read = w->now + sim_below(w, p->at - w->now);
-	sim_parcel_fly(p, read);
-	sent->at = read + 1 + sim_below(w, 2 * (p->at - w->now));
-	sent->held = send_holds(w, grain);
-	if (!sent->held)
-		sim_parcel_fly(sent, sent->at);
-	if (!grain->more)
-		send_release(ep);
+	else
+		send_roughly(ep, p, sent);
 	return 0;
 }
 
