@@ -7,8 +7,8 @@
  * latest for every 16th, or half of what a QP takes; what is in slots needs none, a message of the
  * peer says how far it has come.  Grains of the same stream that went by other QPs, without a
  * completion, get one by an empty write when nothing else happens; all others when that has lasted
- * for a while, or at once when the engine has no slots left to go on with, or a stream has its window
- * under way.
+ * for a while, or at once when the engine has no slots left to go on with, or a stream has its
+ * window under way.
  * Cost: one request; one completion for the receiver, 1/16 for the sender; no copy.
  */
 #include <errno.h>
